@@ -1,0 +1,75 @@
+"""Extreme compression of transformers, driven by one block in a DeepSpeed config.
+
+The names below are the public API; they are imported on first use, so that ``xtc-ds validate`` starts
+without torch. Importing the package makes ``transformers`` able to load packed checkpoints.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import wrapt
+
+if TYPE_CHECKING:
+    from xtc_ds.rewrite import compress
+    from xtc_ds.config import CompressionConfig, load_config, parse_block, schema
+    from xtc_ds.engine import initialize
+    from xtc_ds.errors import XtcError
+    from xtc_ds.export import export_packed, freeze, load, load_into
+    from xtc_ds.plan import CompressionPlan, make_plan, plan_table, plan_to_dict
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CompressionConfig",
+    "CompressionPlan",
+    "XtcError",
+    "compress",
+    "export_packed",
+    "freeze",
+    "initialize",
+    "load",
+    "load_config",
+    "load_into",
+    "make_plan",
+    "parse_block",
+    "plan_table",
+    "plan_to_dict",
+    "schema",
+]
+
+_HOMES = {
+    "CompressionConfig": "xtc_ds.config",
+    "CompressionPlan": "xtc_ds.plan",
+    "XtcError": "xtc_ds.errors",
+    "compress": "xtc_ds.rewrite",
+    "export_packed": "xtc_ds.export",
+    "freeze": "xtc_ds.export",
+    "initialize": "xtc_ds.engine",
+    "load": "xtc_ds.export",
+    "load_config": "xtc_ds.config",
+    "load_into": "xtc_ds.export",
+    "make_plan": "xtc_ds.plan",
+    "parse_block": "xtc_ds.config",
+    "plan_table": "xtc_ds.plan",
+    "plan_to_dict": "xtc_ds.plan",
+    "schema": "xtc_ds.config",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'xtc_ds' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def _register_quantizer(module: Any) -> None:
+    # Registers itself when it is run; it may be what is being imported just now.
+    importlib.import_module("xtc_ds.export.hf_quantizer")
+
+
+# transformers finds quantizers only in its own table: add ours as soon as that table exists.
+wrapt.register_post_import_hook(_register_quantizer, "transformers.quantizers.auto")

@@ -1,0 +1,5 @@
+"""The command line ``xtc-ds``: one module per sub-command, joined in ``main``."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

@@ -1,0 +1,15 @@
+"""Where tables are printed."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+__all__ = ["wide_console"]
+
+_PIPE_WIDTH = 140
+
+
+def wide_console() -> Console:
+    """A console as wide as the terminal; wide enough for whole names where output goes to a file or pipe."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_PIPE_WIDTH)

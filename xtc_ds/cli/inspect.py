@@ -1,0 +1,33 @@
+"""``xtc-ds inspect FOLDER``: the tensors of a packed checkpoint, their formats and bytes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+__all__ = ["register", "run"]
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the sub-command."""
+    parser = subparsers.add_parser(
+        "inspect",
+        help="show what a packed checkpoint holds",
+        description="Show the tensors of a packed checkpoint: format, bits per weight as stored, bytes.",
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="a folder written by xtc_ds")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the report and return 0."""
+    from xtc_ds.cli.console import wide_console
+    from xtc_ds.export.inspection import inspect_folder, inspection_table
+
+    report = inspect_folder(arguments.folder)
+    if arguments.json:
+        print(json.dumps(report.to_dict(), indent=2))
+    else:
+        wide_console().print(inspection_table(report))
+    return 0

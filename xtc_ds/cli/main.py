@@ -1,0 +1,67 @@
+"""The entry point ``xtc-ds``: picks the sub-command and turns user errors into one clear message."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from xtc_ds.cli import inspect, plan, schema, validate
+from xtc_ds.errors import XtcError
+
+__all__ = ["COMMANDS", "build_parser", "main"]
+
+
+class Command(Protocol):
+    """What a module of a sub-command offers; heavy imports belong into its run function."""
+
+    def register(self, subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+        """Add a parser whose default ``run`` is a function from the arguments to the exit code."""
+
+
+# A new sub-command is a module with `register`; import it above and name it here.
+COMMANDS: tuple[Command, ...] = (validate, plan, schema, inspect)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with all sub-commands; ``--debug`` is taken before and behind the sub-command."""
+    parser = argparse.ArgumentParser(
+        prog="xtc-ds", description="Compress transformers by one JSON block in a DeepSpeed config."
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
+    subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.register(subparsers)
+    for subparser in subparsers.choices.values():
+        subparser.add_argument(
+            "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of errors"
+        )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one sub-command and return the exit code: 0 fine, 1 bad input; argparse exits with 2 for wrong usage."""
+    arguments = build_parser().parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = arguments.run
+    try:
+        code = run(arguments)
+        sys.stdout.flush()
+        return code
+    except XtcError as error:
+        if arguments.debug:
+            raise
+        print(f"xtc-ds: error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader (head, a pager) went away; a second failure while Python flushes at exit would print a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("xtc-ds: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

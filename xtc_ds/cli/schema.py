@@ -1,0 +1,26 @@
+"""``xtc-ds schema``: prints the JSON Schema of the block."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from xtc_ds import config
+
+__all__ = ["register", "run"]
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the sub-command."""
+    parser = subparsers.add_parser(
+        "schema",
+        help="print the JSON Schema of compression_training",
+        description="Print the JSON Schema (draft 2020-12) of the value of compression_training.",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the schema; always 0."""
+    print(json.dumps(config.schema(), indent=2, ensure_ascii=False))
+    return 0

@@ -1,0 +1,48 @@
+"""The ``compression_training`` block: its schema, reading, checking, and what it says as dataclasses.
+
+Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+from xtc_ds.config.load import check_config, load_config
+from xtc_ds.config.model import (
+    ActivationGroup,
+    AttentionType,
+    CompressionConfig,
+    Distillation,
+    Export,
+    FloatDtype,
+    Format,
+    Granularity,
+    LayerReduction,
+    QuantizationType,
+    RangeCalibration,
+    WeightGroup,
+)
+from xtc_ds.config.parse import parse_block
+from xtc_ds.config.schema_file import schema
+from xtc_ds.config.source import read_config, split_config
+from xtc_ds.config.validate import check_block
+
+__all__ = [
+    "ActivationGroup",
+    "AttentionType",
+    "CompressionConfig",
+    "Distillation",
+    "Export",
+    "FloatDtype",
+    "Format",
+    "Granularity",
+    "LayerReduction",
+    "QuantizationType",
+    "RangeCalibration",
+    "WeightGroup",
+    "check_block",
+    "check_config",
+    "load_config",
+    "parse_block",
+    "read_config",
+    "schema",
+    "split_config",
+]

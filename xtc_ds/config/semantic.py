@@ -1,0 +1,173 @@
+"""What a schema cannot say: keys that depend on each other, patterns that must compile, features not there yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from xtc_ds.config.groups import check_patterns, check_weight_group
+from xtc_ds.config.locate import Path, show_value
+from xtc_ds.config.plain import Finding
+
+__all__ = ["check_meaning"]
+
+_PRUNINGS = ("sparse_pruning", "row_pruning", "head_pruning", "channel_pruning")
+_WITH_GROUPS = ("weight_quantization", "activation_quantization")
+
+
+def check_meaning(block: dict[str, Any], faulty: list[Path]) -> tuple[list[Finding], list[Finding]]:
+    """(errors, warnings) of a plain block. Parts with a fault of shape in ``faulty`` are passed over."""
+
+    def sound(*path: str | int) -> bool:
+        return not any(place[: len(path)] == path or path[: len(place)] == place for place in faulty)
+
+    errors: list[Finding] = []
+    warnings: list[Finding] = []
+    if "layer_reduction" in block and sound("layer_reduction"):
+        errors += _layer_reduction(block["layer_reduction"])
+    for technique in _WITH_GROUPS:
+        if technique in block and sound(technique, "shared_parameters"):
+            errors += _technique(block[technique], technique, sound)
+    if "weight_quantization" in block and sound("weight_quantization", "shared_parameters"):
+        shared = block["weight_quantization"].get("shared_parameters", {})
+        errors += _not_yet(shared)
+        warnings += _no_effect(shared)
+    for technique in _PRUNINGS:
+        if technique in block and sound(technique):
+            errors += _pruning(block[technique], technique)
+    if "kd" in block and sound("kd") and block["kd"]["enabled"]:
+        errors += _all_weights_zero(block["kd"])
+        warnings += _unused_kd(block["kd"])
+    if not faulty:
+        warnings += _off(block)
+    return errors, warnings
+
+
+def _technique(technique: dict[str, Any], name: str, sound: Callable[..., bool]) -> Iterator[Finding]:
+    shared = technique.get("shared_parameters", {})
+    groups = technique.get("different_groups", {})
+    if not isinstance(groups, dict):
+        return
+    if shared.get("enabled", False) and not groups:
+        yield (
+            (name, "different_groups"),
+            f"the technique is enabled without any group; found {show_value(groups)}; "
+            'allowed: at least one group such as {"all": {"params": {...}, "modules": ["*"]}}',
+        )
+    for group_name, group in groups.items():
+        path: Path = (name, "different_groups", group_name)
+        if not isinstance(group, dict):
+            continue
+        yield from check_patterns(group, path, sound)
+        if name == "weight_quantization" and sound(*path, "params"):
+            yield from check_weight_group(group_name, group["params"], shared)
+
+
+def _layer_reduction(block: dict[str, Any]) -> Iterator[Finding]:
+    number, ratio, layers = (block.get(key) for key in ("keep_number_layer", "keep_ratio", "teacher_layer"))
+    path: Path = ("layer_reduction",)
+    if layers is not None:
+        rising = all(low < high for low, high in zip(layers, layers[1:], strict=False))
+        if not rising:
+            yield (
+                (*path, "teacher_layer"),
+                (f"not in rising order; found {show_value(layers)}; allowed: each layer once, in rising order"),
+            )
+    given = [key for key in ("keep_number_layer", "keep_ratio", "teacher_layer") if block.get(key) is not None]
+    if not given and block.get("enabled", False):
+        yield (
+            path,
+            (
+                "does not say which layers to keep; found none of the three keys; "
+                "allowed: one of keep_number_layer, keep_ratio, teacher_layer"
+            ),
+        )
+    if ratio is not None and len(given) > 1:
+        other = given[0] if given[0] != "keep_ratio" else given[1]
+        yield (
+            (*path, "keep_ratio"),
+            (f"stands beside {other}, which says the same; found {show_value(ratio)}; allowed: only one of the two"),
+        )
+    if number is not None and layers is not None and number != len(layers):
+        yield (
+            (*path, "keep_number_layer"),
+            (f"does not agree with teacher_layer; found {number}; allowed: {len(layers)}, the length of teacher_layer"),
+        )
+
+
+def _not_yet(shared: dict[str, Any]) -> Iterator[Finding]:
+    if not shared.get("enabled", False):
+        return
+    path: Path = ("weight_quantization", "shared_parameters")
+    if shared.get("rounding") == "stochastic":
+        yield (*path, "rounding"), 'not supported by this version of xtc_ds; found "stochastic"; allowed: "nearest"'
+    if shared.get("fp16_mixed_quantize", {}).get("enabled", False):
+        yield (
+            (*path, "fp16_mixed_quantize", "enabled"),
+            (
+                "not supported by this version of xtc_ds; found true; allowed: false; "
+                "for a gradual start set start_bits above target_bits and a quantization_period"
+            ),
+        )
+
+
+def _no_effect(shared: dict[str, Any]) -> Iterator[Finding]:
+    if not shared.get("enabled", False):
+        return
+    path: Path = ("weight_quantization", "shared_parameters")
+    for key in ("quantizer_kernel", "quantize_verbose"):
+        if shared.get(key, False):
+            yield (*path, key), "has no effect; found true; leave it out"
+    if shared.get("quantize_weight_in_forward", True) is False:
+        yield (
+            (*path, "quantize_weight_in_forward"),
+            (
+                "makes no difference; found false; the forward uses quantized weights in either case, "
+                "the optimizer holds the latent ones"
+            ),
+        )
+
+
+def _pruning(technique: dict[str, Any], name: str) -> Iterator[Finding]:
+    if technique.get("shared_parameters", {}).get("enabled", False):
+        yield (
+            (name, "shared_parameters", "enabled"),
+            (f"{name} is not supported by this version of xtc_ds; found true; allowed: false"),
+        )
+
+
+_KD_WEIGHTS = ("hard_label_weight", "logits_weight", "hidden_weight", "attention_weight")
+
+
+def _all_weights_zero(kd: dict[str, Any]) -> Iterator[Finding]:
+    defaults = {"hard_label_weight": 0.0}
+    if not any(kd.get(key, defaults.get(key, 1.0)) for key in _KD_WEIGHTS):
+        names = ", ".join(_KD_WEIGHTS)
+        yield ("kd",), f"all weights are 0, nothing would be learned; allowed: at least one of {names} > 0"
+
+
+def _unused_kd(kd: dict[str, Any]) -> Iterator[Finding]:
+    off = {key for key in _KD_WEIGHTS if kd.get(key, 1.0) == 0}
+    if "temperature" in kd and kd["temperature"] != 1 and "logits_weight" in off:
+        yield ("kd", "temperature"), f"has no effect while logits_weight is 0; found {show_value(kd['temperature'])}"
+    if "attention_type" in kd and "attention_weight" in off:
+        yield (
+            ("kd", "attention_type"),
+            (f"has no effect while attention_weight is 0; found {show_value(kd['attention_type'])}"),
+        )
+    if kd.get("layer_map") is not None and {"hidden_weight", "attention_weight"} <= off:
+        found = show_value(kd["layer_map"])
+        yield ("kd", "layer_map"), f"has no effect while hidden_weight and attention_weight are 0; found {found}"
+
+
+def _off(block: dict[str, Any]) -> Iterator[Finding]:
+    """Techniques that are off only because ``enabled`` was left out, and blocks in which everything is off."""
+    on = block.get("layer_reduction", {}).get("enabled", False) or block.get("kd", {}).get("enabled", False)
+    for name in ("layer_reduction", *_WITH_GROUPS):
+        path: Path = (name,) if name == "layer_reduction" else (name, "shared_parameters")
+        holder = block.get(name, {}) if name == "layer_reduction" else block.get(name, {}).get("shared_parameters", {})
+        on = on or holder.get("enabled", False)
+        if block.get(name) and "enabled" not in holder:
+            yield path, 'the technique stays off, because "enabled" is missing; write "enabled": true to switch it on'
+    if not on:
+        yield (), "nothing is enabled: the model stays as it is"

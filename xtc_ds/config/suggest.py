@@ -1,0 +1,82 @@
+"""Did-you-mean: the valid key or value nearest to what was written."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+__all__ = ["nearest", "nearest_key", "nearest_value"]
+
+# What people call things elsewhere. Only consulted when nothing is spelled alike.
+_ALIASES: Mapping[str, tuple[str, ...]] = {
+    "bits": ("target_bits", "bits"),
+    "num_bits": ("target_bits", "bits"),
+    "w_bits": ("target_bits",),
+    "a_bits": ("bits",),
+    "distillation": ("kd",),
+    "distill": ("kd",),
+    "knowledge_distillation": ("kd",),
+    "groups": ("quantize_groups", "different_groups"),
+    "num_groups": ("quantize_groups",),
+    "teacher_model": ("teacher",),
+    "teacher_path": ("teacher",),
+    "num_layers": ("keep_number_layer",),
+    "ignore": ("exclude",),
+    "skip": ("exclude",),
+    "symmetric": ("quantization_type",),
+    "calibration": ("range_calibration",),
+    "offset": ("schedule_offset",),
+}
+
+_VALUE_ALIASES: Mapping[str, str] = {
+    "fp32": "float32",
+    "fp16": "float16",
+    "half": "float16",
+    "bf16": "bfloat16",
+    "channel": "row",
+    "per_channel": "row",
+    "binarization": "binary",
+    "ternarization": "ternary",
+}
+
+
+def _fold(word: str) -> str:
+    return word.lower().replace("-", "").replace("_", "").replace(" ", "")
+
+
+def nearest(word: str, valid: Iterable[str], cutoff: float = 0.7) -> str | None:
+    """The entry of ``valid`` nearest to ``word``, blind to case, ``-`` and ``_``; ``None`` if none is near."""
+    folded: dict[str, str] = {}
+    for entry in valid:
+        folded.setdefault(_fold(entry), entry)
+    near = difflib.get_close_matches(_fold(word)[:200], list(folded), n=1, cutoff=cutoff)
+    return folded[near[0]] if near else None
+
+
+def nearest_key(word: str, valid: list[str], elsewhere: Mapping[str, str]) -> str | None:
+    """What the unknown key ``word`` was probably meant to be.
+
+    ``valid`` are the keys allowed at this place; ``elsewhere`` maps each key that the schema knows
+    in this technique to the dotted place where it belongs (for keys put one level too high or too low).
+    """
+    found = nearest(word, valid, cutoff=0.8)
+    if found is None and word in elsewhere:
+        return elsewhere[word]
+    if found is None:
+        found = nearest(word, valid)
+    if found is None:
+        found = next((key for key in _ALIASES.get(word.lower(), ()) if key in valid), None)
+    if found is None:
+        near = nearest(word, elsewhere, cutoff=0.8)
+        found = elsewhere[near] if near else None
+    return found
+
+
+def nearest_value(word: str, valid: list[str]) -> str | None:
+    """The entry of an enumeration that was probably meant: another name, an abbreviation or a misspelling."""
+    alias = _VALUE_ALIASES.get(word.lower())
+    if alias in valid:
+        return alias
+    short = _fold(word)
+    related = [entry for entry in valid if len(short) >= 3 and (_fold(entry).startswith(short) or entry in short)]
+    return related[0] if len(related) == 1 else nearest(word, valid)

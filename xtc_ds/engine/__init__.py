@@ -1,0 +1,9 @@
+"""Training under DeepSpeed: ``initialize`` and the engine it returns."""
+
+from __future__ import annotations
+
+from xtc_ds.engine.initialize import initialize
+from xtc_ds.engine.schedule import CompressionSchedule
+from xtc_ds.engine.wrapper import EngineState
+
+__all__ = ["CompressionSchedule", "EngineState", "initialize"]

@@ -1,0 +1,58 @@
+"""The schedule of one model: which formats are in force after so many applied optimizer steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from xtc_ds.errors import EngineError
+from xtc_ds.layers import compressed_layers, set_step
+from xtc_ds.plan.schedule import bits_at
+
+__all__ = ["CompressionSchedule", "bits_at"]
+
+
+class CompressionSchedule:
+    """Sets the layers of ``model`` to a step.
+
+    A step is an optimizer step that was applied: micro-batches of an accumulation and steps skipped for an
+    overflow do not count. The formats for ``step`` are in force in the forward that leads to step ``step + 1``.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.step = 0
+        set_step(model, 0)
+
+    def advance_to(self, step: int) -> None:
+        """Put the formats of ``step`` in force."""
+        if step != self.step:
+            self.step = step
+            set_step(self.model, step)
+
+    def bits(self) -> dict[str, dict[str, float]]:
+        """Bits in force now by group: ``{"weights": {group: bits}, "activations": {group: bits}}``; 32 is float."""
+        weights: dict[str, float] = {}
+        activations: dict[str, float] = {}
+        for _, layer in compressed_layers(self.model):
+            if layer.weight_rule is not None:
+                bits = layer.weight_rule.schedule.at(self.step)
+                weights[layer.weight_rule.group] = 32 if bits is None else bits
+            if layer.activation_rule is not None:
+                on = layer.activation_on
+                activations[layer.activation_rule.group] = layer.activation_rule.format.bits if on else 32
+        return {"weights": weights, "activations": activations}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {"step": self.step}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue at the saved step. Raises EngineError if ``state`` is not one of a schedule."""
+        step = state.get("step")
+        if not isinstance(step, int) or step < 0:
+            raise EngineError(f"the checkpoint's compression schedule is damaged: step is {step!r}")
+        self.step = step
+        set_step(self.model, step)

@@ -1,0 +1,48 @@
+"""Which model teaches."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from xtc_ds.config import CompressionConfig
+from xtc_ds.distillation import load_teacher
+from xtc_ds.errors import ConfigError, Problem
+from xtc_ds.export.clone import clone_model
+from xtc_ds.zero import gathered
+
+__all__ = ["resolve_teacher"]
+
+
+def resolve_teacher(
+    model: nn.Module, config: CompressionConfig, teacher: nn.Module | str | None
+) -> nn.Module | None:
+    """The teacher given by argument, else by the ``kd`` block; "self" is a copy of the model as it is now.
+
+    None if nobody needs one. Raises ConfigError if distillation is on without a teacher, TeacherError if
+    it cannot be loaded.
+    """
+    needed = config.kd is not None or config.layer_reduction is not None
+    if not needed:
+        return None
+    source = teacher if teacher is not None else (config.kd.teacher if config.kd else None)
+    if source is None:
+        if config.kd is None:
+            return None
+        what = 'distillation needs a teacher; pass initialize(..., teacher=...) or name a folder, a hub id or "self"'
+        raise ConfigError([Problem(f"{config.kd.path}.teacher", what)])
+    if isinstance(source, str):
+        source = snapshot(model) if source == "self" else load_teacher(source, model)
+    elif source is model:
+        source = snapshot(model)
+    return source.requires_grad_(False).eval()
+
+
+def snapshot(model: nn.Module) -> nn.Module:
+    """A whole, frozen copy of a model, hooks and ZeRO partitioning left behind (a call for all ranks)."""
+
+    def copy(old: Tensor, is_parameter: bool) -> Tensor:
+        with gathered([old]), torch.no_grad():
+            return old.detach().clone()
+
+    return clone_model(model, copy)

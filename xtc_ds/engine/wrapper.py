@@ -1,0 +1,94 @@
+"""The DeepSpeed engine, with the compression schedule in step and in its checkpoints."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from xtc_ds.engine.schedule import CompressionSchedule
+from xtc_ds.engine.static_ranges import synchronize_ranges
+from xtc_ds.plan import CompressionPlan
+
+if TYPE_CHECKING:
+    from deepspeed import DeepSpeedEngine
+
+    from xtc_ds.distillation import Distiller
+
+__all__ = ["EngineState", "wrap_engine"]
+
+logger = logging.getLogger(__name__)
+
+_CLIENT_KEY = "xtc_ds"
+
+
+@dataclass
+class EngineState:
+    """What compression adds to an engine: ``engine.xtc``."""
+
+    plan: CompressionPlan
+    schedule: CompressionSchedule
+    distiller: Distiller | None
+    # Applied steps that the engine does not know of: those of a run whose weights alone were loaded.
+    earlier_steps: int = 0
+
+    def loss_parts(self) -> dict[str, float]:
+        """The parts of the last distillation loss, detached; empty without distillation."""
+        if self.distiller is None:
+            return {}
+        return {name: float(value) for name, value in self.distiller.last_parts.items()}
+
+
+class _XtcEngineMixin:
+    """Overrides of the engine's own methods; all signatures and results stay DeepSpeed's."""
+
+    xtc: EngineState
+
+    def step(self, *args: Any, **kwargs: Any) -> Any:
+        """Take the step, then advance the schedule if an update was applied."""
+        result = super().step(*args, **kwargs)  # type: ignore[misc]
+        applied = _applied_steps(self)
+        if applied != self.xtc.schedule.step:
+            synchronize_ranges(self.module)  # type: ignore[attr-defined]
+            self.xtc.schedule.advance_to(applied)
+        return result
+
+    def save_checkpoint(
+        self, save_dir: Any, tag: Any = None, client_state: dict[str, Any] | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """As DeepSpeed's, with the schedule and the config block in the client state."""
+        ours = {**self.xtc.schedule.state_dict(), "compression_training": dict(self.xtc.plan.config.raw)}
+        state = {**(client_state or {}), _CLIENT_KEY: ours}
+        return super().save_checkpoint(save_dir, tag, state, *args, **kwargs)  # type: ignore[misc]
+
+    def load_checkpoint(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """As DeepSpeed's; the schedule goes on where the checkpoint's stood."""
+        path, client_state = super().load_checkpoint(*args, **kwargs)  # type: ignore[misc]
+        if path is None:
+            return path, client_state
+        ours = (client_state or {}).pop(_CLIENT_KEY, None)
+        if ours is None:
+            logger.warning("%s holds no compression schedule; it starts at the engine's step", path)
+            self.xtc.schedule.advance_to(_applied_steps(self))
+            return path, client_state
+        if ours.get("compression_training") != dict(self.xtc.plan.config.raw):
+            logger.warning("%s was trained with another compression_training block than this run's", path)
+        self.xtc.earlier_steps = 0
+        self.xtc.earlier_steps = int(ours["step"]) - _applied_steps(self)
+        self.xtc.schedule.load_state_dict(ours)
+        return path, client_state
+
+
+def wrap_engine(engine: DeepSpeedEngine, plan: CompressionPlan, distiller: Distiller | None) -> DeepSpeedEngine:
+    """Make ``engine`` advance the schedule: its class is swapped for a subclass of it, in place."""
+    module: nn.Module = engine.module
+    engine.xtc = EngineState(plan, CompressionSchedule(module), distiller)
+    base = type(engine)
+    engine.__class__ = type(f"Xtc{base.__name__}", (_XtcEngineMixin, base), {"__doc__": base.__doc__})
+    return engine
+
+
+def _applied_steps(engine: Any) -> int:
+    return int(engine.global_steps) - int(engine.skipped_steps) + int(engine.xtc.earlier_steps)

@@ -1,0 +1,81 @@
+"""Copying the structure of a model without its data, hooks and engine."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+__all__ = ["clone_model"]
+
+M = TypeVar("M", bound=nn.Module)
+
+# Attributes that a training engine leaves on modules; a copy must not hold the engine.
+_ENGINE_PREFIXES = ("ds_", "_external_params", "pre_bwd_fn", "post_bwd_fn", "applied_pre_backward")
+
+
+def clone_model(
+    model: M,
+    tensor: Callable[[Tensor, bool], Tensor],
+    replace: Callable[[str, nn.Module], nn.Module | None] = lambda name, module: None,
+    skip: Callable[[str], bool] = lambda name: False,
+) -> M:
+    """A model of the same classes and attributes whose tensors come from ``tensor(old, is_parameter)``.
+
+    ``replace(name, module)`` may give another module for one of them; children named so that ``skip`` says
+    yes are left out. Shared modules and parameters stay shared. Hooks are not copied. ``tensor`` may gather
+    a partitioned parameter, so the walk is in the same order on all ranks.
+    """
+    return _Cloner(tensor, replace, skip).module("", model)  # type: ignore[return-value]
+
+
+class _Cloner:
+    def __init__(
+        self,
+        tensor: Callable[[Tensor, bool], Tensor],
+        replace: Callable[[str, nn.Module], nn.Module | None],
+        skip: Callable[[str], bool],
+    ) -> None:
+        self.tensor, self.replace, self.skip = tensor, replace, skip
+        self.modules: dict[int, nn.Module] = {}
+        self.tensors: dict[int, Tensor] = {}
+
+    def module(self, name: str, old: nn.Module) -> nn.Module:
+        if id(old) in self.modules:
+            return self.modules[id(old)]
+        new = self.replace(name, old)
+        if new is None:
+            new = self._same_class(name, old)
+        self.modules[id(old)] = new
+        return new
+
+    def _same_class(self, name: str, old: nn.Module) -> nn.Module:
+        new = old.__class__.__new__(old.__class__)
+        self.modules[id(old)] = new
+        for key, value in old.__dict__.items():
+            if key.startswith(_ENGINE_PREFIXES):
+                continue
+            if "hooks" in key and isinstance(value, dict):
+                value = OrderedDict()
+            new.__dict__[key] = value
+        new.__dict__["_parameters"] = {k: self._tensor(p, True) for k, p in old._parameters.items()}
+        new.__dict__["_buffers"] = {k: self._tensor(b, False) for k, b in old._buffers.items()}
+        new.__dict__["_non_persistent_buffers_set"] = set(old._non_persistent_buffers_set)
+        new.__dict__["_modules"] = {
+            key: None if child is None else self.module(f"{name}.{key}".lstrip("."), child)
+            for key, child in old._modules.items()
+            if not self.skip(f"{name}.{key}".lstrip("."))
+        }
+        return new
+
+    def _tensor(self, old: Tensor | None, is_parameter: bool) -> Tensor | None:
+        if old is None:
+            return None
+        if id(old) not in self.tensors:
+            new = self.tensor(old, is_parameter)
+            if is_parameter and not isinstance(new, nn.Parameter):
+                new = nn.Parameter(new, requires_grad=False)
+            self.tensors[id(old)] = new
+        return self.tensors[id(old)]

@@ -1,0 +1,101 @@
+"""The Hugging Face quantizer that loads packed checkpoints; registered when ``xtc_ds`` is imported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from transformers.quantizers.auto import (
+    AUTO_QUANTIZATION_CONFIG_MAPPING,
+    AUTO_QUANTIZER_MAPPING,
+)
+from transformers.quantizers.base import HfQuantizer
+
+from xtc_ds.errors import ExportError
+from xtc_ds.export.packed import PackedLayer, build_packed
+from xtc_ds.export.quantization_config import QUANT_METHOD, XtcQuantizationConfig
+from xtc_ds.export.tensors import file_metadata, stored_tensors
+
+__all__ = ["XtcHfQuantizer", "install_packed_layers", "register", "tie_packed_layers"]
+
+
+class XtcHfQuantizer(HfQuantizer):  # type: ignore[misc]
+    """Swaps planned modules for empty packed ones before the weights are read."""
+
+    requires_calibration = True
+    quantization_config: XtcQuantizationConfig
+
+    def _process_model_before_weight_loading(self, model: nn.Module, **kwargs: Any) -> None:
+        _check_files(kwargs.get("checkpoint_files"), self.quantization_config)
+        install_packed_layers(model, self.quantization_config)
+
+    def _process_model_after_weight_loading(self, model: nn.Module, **kwargs: Any) -> nn.Module:
+        tie_packed_layers(model, self.quantization_config)
+        model.xtc_float_dtype = self.quantization_config.float_dtype  # type: ignore[assignment]
+        return model
+
+    def get_state_dict_and_metadata(self, model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """What ``save_pretrained`` writes: the tensors in the dtypes in which they were read."""
+        return stored_tensors(model, self.quantization_config.float_dtype), file_metadata()
+
+    def is_serializable(self, **kwargs: Any) -> bool:
+        """Packed models can be saved again."""
+        return True
+
+    @property
+    def is_trainable(self) -> bool:
+        """Codes are not trained; train the model that was frozen."""
+        return False
+
+
+def install_packed_layers(model: nn.Module, config: XtcQuantizationConfig) -> None:
+    """Replace the modules that ``config`` names by empty packed ones on the meta device.
+
+    Raises ExportError where the model has no such module or its shape differs.
+    """
+    modules = dict(model.named_modules())
+    for name, spec in config.specs().items():
+        module = modules.get(name)
+        weight = getattr(module, "weight", None)
+        if module is None or weight is None:
+            raise ExportError(f"the checkpoint packs '{name}', which this model ({type(model).__name__}) lacks")
+        shape = tuple(weight.shape)[:: -1 if hasattr(module, "nf") else 1]
+        if shape != spec.shape:
+            raise ExportError(f"the checkpoint packs '{name}' of shape {spec.shape}; the model's is {shape}")
+        bias = getattr(module, "bias", None) is not None
+        padding = getattr(module, "padding_idx", None)
+        with torch.device("meta"):
+            packed = build_packed(spec, bias=bias, padding_idx=padding, dtype=weight.dtype, device="meta")
+        model.set_submodule(name, packed.train(module.training))
+
+
+def tie_packed_layers(model: nn.Module, config: XtcQuantizationConfig) -> None:
+    """Let tied layers share their packed tensors, which the file holds once."""
+    for name, owner in config.tied.items():
+        layer, source = model.get_submodule(name), model.get_submodule(owner)
+        assert isinstance(layer, PackedLayer) and isinstance(source, PackedLayer)
+        for key in ("weight", "weight_scale", "weight_zero"):
+            if key in source._buffers:
+                layer._buffers[key] = source._buffers[key]
+
+
+def _check_files(files: list[str] | None, config: XtcQuantizationConfig) -> None:
+    for file in files or []:
+        if not str(file).endswith(".safetensors"):
+            raise ExportError(f"{file}: packed checkpoints are safetensors files")
+        with safe_open(file, framework="pt") as reader:
+            version = (reader.metadata() or {}).get("xtc_format_version")
+        if version != str(config.format_version):
+            raise ExportError(f"{file}: format version {version}; config.json says {config.format_version}")
+
+
+def register() -> None:
+    """Make transformers know the quantization method; repeated calls are harmless."""
+    AUTO_QUANTIZATION_CONFIG_MAPPING.setdefault(QUANT_METHOD, XtcQuantizationConfig)
+    AUTO_QUANTIZER_MAPPING.setdefault(QUANT_METHOD, XtcHfQuantizer)
+
+
+# On import, because the import may itself be what brings the table into being.
+register()

@@ -1,0 +1,31 @@
+"""The tensors of a frozen model as its file holds them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from xtc_ds.export.quantization_config import FORMAT_VERSION
+
+__all__ = ["file_metadata", "stored_tensors"]
+
+
+def stored_tensors(model: nn.Module, float_dtype: str) -> dict[str, Tensor]:
+    """Name to contiguous CPU tensor: codes as uint8, floats in ``float_dtype``, shared tensors once."""
+    dtype = getattr(torch, float_dtype)
+    seen: set[int] = set()
+    result = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        value = tensor.detach().to("cpu")
+        result[name] = (value.to(dtype) if value.is_floating_point() else value).contiguous()
+    return result
+
+
+def file_metadata() -> dict[str, str]:
+    """Metadata of the safetensors header."""
+    return {"format": "pt", "xtc_format_version": str(FORMAT_VERSION)}
+
+

@@ -1,0 +1,22 @@
+"""Weight and activation formats: encode, decode, pack, unpack. The only place that quantizes."""
+
+from __future__ import annotations
+
+from xtc_ds.formats.activation import ActivationFormat
+from xtc_ds.formats.base import Encoded, WeightFormat
+from xtc_ds.formats.grouping import Grouping
+from xtc_ds.formats.registry import format_for_bits, format_names, get_format, register_format
+from xtc_ds.formats.straight_through import fake_quantize_activation, fake_quantize_weight
+
+__all__ = [
+    "ActivationFormat",
+    "Encoded",
+    "Grouping",
+    "WeightFormat",
+    "fake_quantize_activation",
+    "fake_quantize_weight",
+    "format_for_bits",
+    "format_names",
+    "get_format",
+    "register_format",
+]

@@ -1,0 +1,64 @@
+"""Unsigned integers of 1 to 8 bits as a dense stream of bits.
+
+The stream is little-endian: bit k of value i is bit ``i * bits + k`` of the stream, and bit j of the
+stream is bit ``j % 8`` of byte ``j // 8``. Three values of 3 bits, 5 = 101, 1 = 001, 6 = 110, give::
+
+    stream  1 0 1  1 0 0  0 1 1        (first bit first)
+    bytes   10001101 = 0x8D, 00000001  (most significant bit first)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from xtc_ds.errors import FormatError
+
+__all__ = ["pack_bits", "packed_size", "unpack_bits"]
+
+# Values handled at a time: a multiple of 8, so that every chunk ends on a whole byte.
+_CHUNK = 1 << 20
+
+
+def packed_size(numel: int, bits: int) -> int:
+    """Bytes of ``numel`` values of ``bits`` bits."""
+    return (numel * bits + 7) // 8
+
+
+def pack_bits(values: Tensor, bits: int) -> Tensor:
+    """Pack flat uint8 ``values`` (each below ``2**bits``) into a flat uint8 tensor; padding bits are 0."""
+    if bits == 8:
+        return values.clone()
+    chunks = [_pack_chunk(chunk, bits) for chunk in values.split(_CHUNK)] if values.numel() else []
+    return torch.cat(chunks) if chunks else values.new_empty(0)
+
+
+def unpack_bits(packed: Tensor, bits: int, numel: int) -> Tensor:
+    """The inverse of ``pack_bits``. Raises FormatError if a padding bit is set."""
+    if bits == 8:
+        return packed.clone()
+    step = _CHUNK * bits // 8
+    chunks = [_unpack_chunk(chunk, bits) for chunk in packed.split(step)] if packed.numel() else []
+    values = torch.cat(chunks) if chunks else packed.new_empty(0)
+    used_bits = numel * bits - 8 * (packed.numel() - 1)
+    if packed.numel() and int(packed[-1]) >> used_bits:
+        raise FormatError(f"padding bits after {numel} codes of {bits} bits are not zero")
+    return values[:numel]
+
+
+def _pack_chunk(values: Tensor, bits: int) -> Tensor:
+    shifts = torch.arange(bits, device=values.device)
+    stream = ((values.unsqueeze(-1) >> shifts) & 1).reshape(-1)
+    padding = -stream.numel() % 8
+    stream = torch.nn.functional.pad(stream, (0, padding)).reshape(-1, 8)
+    weights = 2 ** torch.arange(8, device=values.device)
+    return (stream * weights).sum(dim=-1).to(torch.uint8)
+
+
+def _unpack_chunk(packed: Tensor, bits: int) -> Tensor:
+    stream = ((packed.unsqueeze(-1) >> torch.arange(8, device=packed.device, dtype=torch.uint8)) & 1).reshape(-1)
+    stream = stream[: stream.numel() // bits * bits].reshape(-1, bits)
+    values = stream[:, 0].clone()
+    for bit in range(1, bits):
+        values |= stream[:, bit] << bit
+    return values

@@ -1,0 +1,95 @@
+"""Uniform integer grids of 2 to 8 bits (to 16 in training, on the way down to fewer)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from xtc_ds.errors import FormatError
+from xtc_ds.formats.base import Encoded, WeightFormat
+from xtc_ds.formats.bits import pack_bits, packed_size, unpack_bits
+
+__all__ = ["AsymmetricFormat", "IntegerFormat"]
+
+
+class IntegerFormat(WeightFormat):
+    """``w_hat = s * clamp(round(w / s), -2**(b-1), 2**(b-1) - 1)`` with ``s = 2 max|w| / 2**b`` per group.
+
+    The scale divides by ``2**b``, as DeepSpeed's symmetric quantizer does, so the largest positive weight
+    is clipped by one step. Rounding is to nearest, ties to even.
+    """
+
+    def __init__(self, bits: int) -> None:
+        if not 2 <= bits <= 16:
+            raise FormatError(f"integer formats have 2 to 16 bits; found {bits}")
+        self.int_bits = bits
+        self.bits = float(bits)
+        self.name = f"int{bits}"
+        self.code_range = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+    @property
+    def code_dtype(self) -> torch.dtype:
+        """int8 up to 8 bits; training formats above need more."""
+        return torch.int8 if self.int_bits <= 8 else torch.int32
+
+    def encode(self, w_GN: Tensor) -> Encoded:
+        w_GN = w_GN.float()
+        largest_G1 = w_GN.abs().amax(dim=1, keepdim=True)
+        return self.encode_range(w_GN, -largest_G1, largest_G1)
+
+    def encode_range(self, w_GN: Tensor, low_G1: Tensor, high_G1: Tensor) -> Encoded:
+        """Encode on the grid of a known range (static activations); values outside are clipped."""
+        scale_G1 = 2 * torch.maximum(low_G1.abs(), high_G1.abs()) / 2**self.int_bits
+        return Encoded(self._round(w_GN.float(), scale_G1), scale_G1)
+
+    def _round(self, w_GN: Tensor, scale_G1: Tensor) -> Tensor:
+        # An all-zero group has scale 0: divide by 1 there, every code is 0. A NaN scale stays.
+        step_G1 = torch.where(scale_G1 == 0, 1.0, scale_G1)
+        return (w_GN / step_G1).round_().clamp_(*self.code_range).to(self.code_dtype)
+
+    def pack(self, codes: Tensor) -> Tensor:
+        self._check_storable()
+        self.check_codes(codes)
+        values = (codes.reshape(-1).to(torch.int16) - self.code_range[0]).to(torch.uint8)
+        return pack_bits(values, self.int_bits)
+
+    def unpack(self, packed: Tensor, numel: int) -> Tensor:
+        self._check_storable()
+        self.check_packed(packed, numel)
+        values = unpack_bits(packed, self.int_bits, numel)
+        return (values.to(torch.int16) + self.code_range[0]).to(torch.int8)
+
+    def packed_bytes(self, numel: int) -> int:
+        return packed_size(numel, self.int_bits)
+
+    def _check_storable(self) -> None:
+        if self.int_bits > 8:
+            raise FormatError(f"{self.name} is a training format; files hold at most 8 bits a weight")
+
+
+class AsymmetricFormat(IntegerFormat):
+    """``w_hat = s * q + z``, ``q`` in 0..2**b - 1, ``s = (max - min) / 2**b``, ``z = s * round(min / s)`` per group.
+
+    Divides by ``2**b`` as DeepSpeed's asymmetric quantizer does, so the maximum is not reached. Stored codes
+    are ``q - 2**(b-1)``, which fit int8. A constant group has scale 0 and its value as zero: it is kept exactly.
+    """
+
+    has_zero = True
+
+    def __init__(self, bits: int) -> None:
+        super().__init__(bits)
+        self.name = f"int{bits}_asymmetric"
+        self.code_offset = 2 ** (bits - 1)
+
+    def encode(self, w_GN: Tensor) -> Encoded:
+        w_GN = w_GN.float()
+        return self.encode_range(w_GN, w_GN.amin(dim=1, keepdim=True), w_GN.amax(dim=1, keepdim=True))
+
+    def encode_range(self, w_GN: Tensor, low_G1: Tensor, high_G1: Tensor) -> Encoded:
+        scale_G1 = (high_G1 - low_G1) / 2**self.int_bits
+        step_G1 = torch.where(scale_G1 == 0, 1.0, scale_G1)
+        # A group of one value has no step; its value goes whole into the zero.
+        zero_G1 = torch.where(scale_G1 == 0, low_G1, (low_G1 / step_G1).round() * scale_G1)
+        half = self.code_offset
+        codes = ((w_GN.float() - zero_G1) / step_G1).round_().clamp_(0, 2 * half - 1).sub_(half)
+        return Encoded(codes.to(self.code_dtype), scale_G1, zero_G1, half)

@@ -1,0 +1,56 @@
+"""Weight formats by name, and the one rule that turns a config's bits into a format."""
+
+from __future__ import annotations
+
+from xtc_ds.errors import FormatError
+from xtc_ds.formats.base import WeightFormat
+from xtc_ds.formats.binary import BinaryFormat
+from xtc_ds.formats.integer import AsymmetricFormat, IntegerFormat
+from xtc_ds.formats.ternary import TernaryFormat
+
+__all__ = ["format_for_bits", "format_names", "get_format", "register_format"]
+
+_FORMATS: dict[str, WeightFormat] = {}
+
+
+def register_format(weight_format: WeightFormat) -> None:
+    """Make a format known by its name. Raises FormatError if the name is taken."""
+    if weight_format.name in _FORMATS:
+        raise FormatError(f"weight format '{weight_format.name}' is registered already")
+    _FORMATS[weight_format.name] = weight_format
+
+
+def format_names() -> tuple[str, ...]:
+    """All registered names."""
+    return tuple(_FORMATS)
+
+
+def get_format(name: str) -> WeightFormat:
+    """The format of that name. Raises FormatError naming the known ones."""
+    try:
+        return _FORMATS[name]
+    except KeyError:
+        raise FormatError(f"unknown weight format '{name}'; known: {', '.join(_FORMATS)}") from None
+
+
+def format_for_bits(bits: float, symmetric: bool = True, family: str = "auto") -> WeightFormat:
+    """The format that ``bits`` mean in a config.
+
+    ``family`` "auto" follows DeepSpeed: 1 is binary, 2 (and 1.58) ternary, 3 and more a uniform grid;
+    "integer" takes the uniform grid at 2 bits too. Bits on the way down from ``start_bits`` use the same rule.
+    Raises FormatError for any bits but 1, a fraction between 1 and 2 (ternary), and whole numbers from 2 to 16.
+    """
+    if not (1 <= bits <= 2 or (2 < bits <= 16 and bits == int(bits))):
+        raise FormatError(f"no weight format has {bits} bits; allowed: 1, 1.58, whole numbers from 2 to 16")
+    if bits == 1:
+        return get_format("binary")
+    if bits < 2 or (bits == 2 and symmetric and family != "integer"):
+        return get_format("ternary")
+    return get_format(f"int{int(bits)}" if symmetric else f"int{int(bits)}_asymmetric")
+
+
+register_format(BinaryFormat())
+register_format(TernaryFormat())
+for _bits in range(2, 17):
+    register_format(IntegerFormat(_bits))
+    register_format(AsymmetricFormat(_bits))

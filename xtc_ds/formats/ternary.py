@@ -1,0 +1,61 @@
+"""log2(3) = 1.58 bits: a group's large weights keep their sign, the others are zero."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from xtc_ds.errors import FormatError
+from xtc_ds.formats.base import Encoded, WeightFormat
+
+__all__ = ["TernaryFormat"]
+
+_TRITS_PER_BYTE = 5
+_POWERS = (1, 3, 9, 27, 81)
+
+
+class TernaryFormat(WeightFormat):
+    """``w_hat = alpha * sign(w) * [|w| > t]`` (TWN: Li and Liu 2016; XTC's "2-bit").
+
+    ``t = 0.7 mean |w|`` and ``alpha`` is the mean magnitude above ``t``, both per group. Packed, five
+    codes share a byte: ``sum((code_i + 1) * 3**i)``, 1.6 bits a weight.
+    """
+
+    name = "ternary"
+    bits = math.log2(3)
+    code_range = (-1, 1)
+
+    def encode(self, w_GN: Tensor) -> Encoded:
+        w_GN = w_GN.float()
+        mean_G1 = w_GN.norm(p=1, dim=1, keepdim=True).div(w_GN.shape[1])
+        threshold_G1 = 0.7 * mean_G1
+        positive, negative = w_GN > threshold_G1, w_GN < -threshold_G1
+        kept = positive | negative
+        count_G1 = kept.sum(dim=1, keepdim=True)
+        total_G1 = (kept * w_GN).abs().sum(dim=1, keepdim=True)
+        # An all-zero group keeps nothing: alpha 0 instead of 0/0. A NaN in the group stays a NaN.
+        alpha_G1 = torch.where(count_G1 > 0, total_G1 / count_G1.clamp(min=1), mean_G1 * 0)
+        return Encoded(positive.to(torch.int8) - negative.to(torch.int8), alpha_G1)
+
+    def pack(self, codes: Tensor) -> Tensor:
+        self.check_codes(codes)
+        flat = codes.reshape(-1).to(torch.int16) + 1
+        flat = torch.nn.functional.pad(flat, (0, -flat.numel() % _TRITS_PER_BYTE)).reshape(-1, _TRITS_PER_BYTE)
+        total = torch.zeros(flat.shape[0], dtype=torch.int16, device=codes.device)
+        for digit, power in enumerate(_POWERS):
+            total += flat[:, digit] * power
+        return total.to(torch.uint8)
+
+    def unpack(self, packed: Tensor, numel: int) -> Tensor:
+        self.check_packed(packed, numel)
+        if packed.numel() and int(packed.max()) >= 3**_TRITS_PER_BYTE:
+            raise FormatError(f"ternary: byte {int(packed.max())} holds no five codes; allowed: 0 to 242")
+        digits = torch.stack([packed // power % 3 for power in _POWERS], dim=-1).reshape(-1)
+        if bool(digits[numel:].any()):
+            raise FormatError(f"ternary: padding after {numel} codes is not zero")
+        return digits[:numel].to(torch.int8) - 1
+
+    def packed_bytes(self, numel: int) -> int:
+        return -(-numel // _TRITS_PER_BYTE)

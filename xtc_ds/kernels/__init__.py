@@ -1,0 +1,7 @@
+"""Matrix products on codes, behind one dispatch with the same numerics everywhere."""
+
+from __future__ import annotations
+
+from xtc_ds.kernels.dispatch import linear_on_codes, product_is_integer
+
+__all__ = ["linear_on_codes", "product_is_integer"]

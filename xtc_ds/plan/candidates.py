@@ -1,0 +1,41 @@
+"""Which modules can be compressed, and why the others cannot."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from xtc_ds.plan.rows import Kind
+
+__all__ = ["kind_of", "refusal"]
+
+
+def kind_of(module: nn.Module) -> Kind | None:
+    """The kind of a module whose forward is known; None for everything else, subclasses included."""
+    if type(module) is nn.Linear:
+        return "Linear"
+    if type(module) is nn.Embedding:
+        return "Embedding"
+    if type(module).__module__ == "transformers.pytorch_utils" and type(module).__name__ == "Conv1D":
+        return "Conv1D"
+    return None
+
+
+def refusal(name: str, module: nn.Module, modules: dict[str, nn.Module]) -> str | None:
+    """Why a module that looks like a weight layer must not be touched; None if there is no such reason.
+
+    A subclass may compute something else than its base, and some parents use a child's weight
+    without calling it: compressing those would silently do nothing, or the wrong thing.
+    """
+    looks_like_a_layer = isinstance(module, (nn.Linear, nn.Embedding))
+    if hasattr(module, "weight_rule"):
+        return "is compressed already"
+    parent_name = name.rpartition(".")[0]
+    ancestors = [modules[parent_name]] if parent_name in modules else []
+    for parent in ancestors:
+        if isinstance(parent, nn.MultiheadAttention) and looks_like_a_layer:
+            return "is never called: nn.MultiheadAttention uses its weight directly; exclude it"
+        if isinstance(parent, (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)) and looks_like_a_layer:
+            return f"is bypassed in evaluation by the fast path of nn.{type(parent).__name__}; exclude it"
+    if looks_like_a_layer and kind_of(module) is None:
+        return f"is a {type(module).__name__}, whose own forward would be lost; exclude it"
+    return None

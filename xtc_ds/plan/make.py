@@ -1,0 +1,127 @@
+"""From a model and a config to a plan: everything that can be refused is refused here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from xtc_ds.config import ActivationGroup, CompressionConfig, WeightGroup
+from xtc_ds.errors import FormatError, PlanError, Problem
+from xtc_ds.formats import ActivationFormat, Grouping
+from xtc_ds.plan.candidates import kind_of
+from xtc_ds.plan.matcher import match_groups
+from xtc_ds.plan.names import full_shape
+from xtc_ds.plan.reduction import plan_reduction
+from xtc_ds.plan.rows import ActivationRow, ReductionRow, WeightRow
+from xtc_ds.plan.schedule import BitSchedule
+from xtc_ds.plan.sizes import Sizes, count_sizes
+from xtc_ds.plan.view import named_modules_after
+
+__all__ = ["CompressionPlan", "make_plan"]
+
+
+@dataclass(frozen=True)
+class CompressionPlan:
+    """All that will be done to one model. ``weights`` and ``activations`` are in module order."""
+
+    config: CompressionConfig
+    reduction: ReductionRow | None
+    weights: tuple[WeightRow, ...]
+    activations: tuple[ActivationRow, ...]
+    sizes: Sizes
+    warnings: tuple[Problem, ...]
+
+
+def make_plan(model: nn.Module, config: CompressionConfig, teacher: nn.Module | None = None) -> CompressionPlan:
+    """Resolve every pattern of ``config`` against ``model``. Neither is touched; meta and ZeRO-3 models will do.
+
+    Raises PlanError with all problems at once: a pattern that matches nothing, a module in two groups, a
+    group count that does not divide, a module that must not be compressed, tied weights treated unequally.
+    """
+    reduction = plan_reduction(model, config.layer_reduction, teacher) if config.layer_reduction else None
+    modules = named_modules_after(model, reduction)
+    problems: list[Problem] = []
+    warnings = list(config.warnings)
+    weights, found, remarks = _weight_rows(config.weight_quantization, modules)
+    problems += found + _check_ties(weights, modules)
+    warnings += remarks
+    activations, found, remarks = _activation_rows(config.activation_quantization, modules)
+    problems += found
+    warnings += remarks
+    if problems:
+        raise PlanError(problems)
+    before = dict(model.named_modules())
+    sizes = count_sizes(before, modules, tuple(weights), config.export.float_dtype)
+    return CompressionPlan(config, reduction, tuple(weights), tuple(activations), sizes, tuple(warnings))
+
+
+def _weight_rows(
+    groups: tuple[WeightGroup, ...], modules: dict[str, nn.Module]
+) -> tuple[list[WeightRow], list[Problem], list[Problem]]:
+    owner, problems, warnings = match_groups(groups, modules, ("Linear", "Embedding", "Conv1D"))
+    rows = []
+    for name, group in owner.items():
+        assert isinstance(group, WeightGroup)
+        if (kind := kind_of(modules[name])) is None:
+            continue  # reported by the matcher
+        stored = full_shape(modules[name].weight)  # type: ignore[arg-type]
+        shape = (stored[1], stored[0]) if kind == "Conv1D" else (stored[0], stored[1])
+        schedule = BitSchedule(group.schedule_offset, group.start_bits, group.target_bits, group.quantization_period)
+        symmetric = group.quantization_type == "symmetric"
+        grouping = _grouping(group, kind)
+        try:
+            grouping.count(shape)
+        except FormatError as error:
+            problems.append(Problem(f"{group.path}.params.quantize_groups", f"'{name}': {error}"))
+            continue
+        rows.append(WeightRow(name, kind, group.name, shape, schedule, grouping, symmetric, group.format))
+    return rows, problems, warnings
+
+
+def _grouping(group: WeightGroup, kind: str) -> Grouping:
+    # DeepSpeed ignores quantize_groups on embeddings: a token's row always has a scale of its own.
+    if group.granularity == "row" or (kind == "Embedding" and group.granularity == "auto"):
+        return Grouping("row")
+    if group.granularity == "tensor" or group.quantize_groups == 1:
+        return Grouping("tensor")
+    return Grouping("group", group.quantize_groups)
+
+
+def _activation_rows(
+    groups: tuple[ActivationGroup, ...], modules: dict[str, nn.Module]
+) -> tuple[list[ActivationRow], list[Problem], list[Problem]]:
+    owner, problems, warnings = match_groups(groups, modules, ("Linear", "Conv1D"))
+    rows = []
+    for name, group in owner.items():
+        assert isinstance(group, ActivationGroup)
+        if (kind := kind_of(modules[name])) is None:
+            continue
+        activation_format = ActivationFormat(
+            group.bits, group.quantization_type == "symmetric", group.range_calibration
+        )
+        rows.append(ActivationRow(name, kind, group.name, activation_format, group.schedule_offset))
+    return rows, problems, warnings
+
+
+def _check_ties(rows: Sequence[WeightRow], modules: dict[str, nn.Module]) -> list[Problem]:
+    """A parameter used by several modules can be stored once only if all of them read it the same way."""
+    by_name = {row.module: row for row in rows}
+    users: dict[int, list[str]] = {}
+    for name, module in modules.items():
+        weight = module._parameters.get("weight")
+        if weight is not None and kind_of(module):
+            users.setdefault(id(weight), []).append(name)
+    problems = []
+    for names in users.values():
+        treatments = {_treatment(by_name.get(name)) for name in names}
+        if len(treatments) > 1:
+            what = f"{' and '.join(names)} share one weight but are not quantized alike; "
+            remedy = "put both into one group with granularity 'row', or exclude both"
+            problems.append(Problem("compression_training.weight_quantization", what + remedy))
+    return problems
+
+
+def _treatment(row: WeightRow | None) -> object:
+    return None if row is None else (row.schedule, row.grouping, row.symmetric, row.family)

@@ -1,0 +1,138 @@
+"""The plan as a table for people and as JSON for programs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from xtc_ds.plan.make import CompressionPlan
+from xtc_ds.plan.rows import ActivationRow, WeightRow
+from xtc_ds.plan.sizes import FLOAT_BYTES
+
+__all__ = ["plan_table", "plan_to_dict"]
+
+
+def plan_to_dict(plan: CompressionPlan) -> dict[str, Any]:
+    """Plain data: reduction, a row per module and technique, leftovers, total bytes, warnings."""
+    float_bytes = FLOAT_BYTES[plan.config.export.float_dtype]
+    activations = {row.module: row for row in plan.activations}
+    rows = []
+    for row in plan.weights:
+        act = activations.pop(row.module, None)
+        rows.append(_weight_dict(row, float_bytes) | ({"activation": _activation_dict(act)} if act else {}))
+    rows += [{"module": a.module, "kind": a.kind, "activation": _activation_dict(a)} for a in activations.values()]
+    reduction = plan.reduction
+    return {
+        "layer_reduction": None
+        if reduction is None
+        else {"stack": reduction.stack, "from": reduction.depth, "kept": list(reduction.kept)},
+        "modules": rows,
+        "leftovers": [
+            {"tensor": left.name, "shape": list(left.shape), "bytes": left.packed_bytes}
+            for left in plan.sizes.leftovers
+        ],
+        "bytes": {
+            "original": plan.sizes.original,
+            "student": plan.sizes.student,
+            "packed": plan.sizes.packed,
+        },
+        "compression_ratio": round(plan.sizes.ratio, 3),
+        "warnings": [str(warning) for warning in plan.warnings],
+    }
+
+
+def plan_table(plan: CompressionPlan) -> RenderableType:
+    """A ``rich`` table: like modules of all layers share a line, bytes are of all of them together."""
+    scheduled = any(row.schedule.last_change for row in plan.weights) or any(row.offset for row in plan.activations)
+    table = Table(title="Compression plan", title_justify="left")
+    table.add_column("module", overflow="fold")
+    for heading in ("shape", "weights", "activations", *(("from step",) if scheduled else ())):
+        table.add_column(heading)
+    for heading in ("fp32 MB", "packed MB"):
+        table.add_column(heading, justify="right")
+    for name, members in _by_layer(plan):
+        cells = _cells(name, members, plan)
+        table.add_row(*(cells if scheduled else [*cells[:4], *cells[5:]]))
+    sizes = plan.sizes
+    leftover = sum(left.packed_bytes for left in sizes.leftovers)
+    blanks = [""] * (2 if scheduled else 1)
+    rest = sizes.student - sizes.student_quantized
+    table.add_section()
+    table.add_row("everything else", "", plan.config.export.float_dtype, *blanks, _mb(rest), _mb(leftover))
+    table.add_row("total", "", "", *blanks, _mb(sizes.student), _mb(sizes.packed), style="bold")
+    lines: list[RenderableType] = [table]
+    if plan.reduction:
+        kept = ", ".join(map(str, plan.reduction.kept))
+        layers = f"{plan.reduction.stack}: {len(plan.reduction.kept)} of {plan.reduction.depth} layers kept ({kept})"
+        lines.append(Text(layers))
+    total = f"{_mb(sizes.original)} MB -> {_mb(sizes.packed)} MB, {sizes.ratio:.1f}x smaller (MB = 1e6 bytes)"
+    lines.append(Text(total))
+    lines += [Text(f"warning: {warning}", style="yellow") for warning in plan.warnings]
+    return Group(*lines)
+
+
+def _weight_dict(row: WeightRow, float_bytes: int) -> dict[str, Any]:
+    return {
+        "module": row.module,
+        "kind": row.kind,
+        "group": row.group,
+        "shape": list(row.shape),
+        "format": row.target_format.name,
+        "bits": row.target_format.bits,
+        "start_bits": row.schedule.start_bits,
+        "target_bits": row.schedule.target_bits,
+        "schedule_offset": row.schedule.offset,
+        "quantization_period": row.schedule.period,
+        "scale_groups": row.grouping.count(row.shape),
+        "bytes_before": 4 * row.shape[0] * row.shape[1],
+        "bytes_after": row.packed_bytes(float_bytes),
+    }
+
+
+def _activation_dict(row: ActivationRow) -> dict[str, Any]:
+    return {
+        "group": row.group,
+        "bits": row.format.bits,
+        "symmetric": row.format.symmetric,
+        "range_calibration": row.format.calibration,
+        "schedule_offset": row.offset,
+    }
+
+
+def _by_layer(plan: CompressionPlan) -> list[tuple[str, list[str]]]:
+    """Rows that differ only in a layer index, as one: ``encoder.layer.[0-2].output.dense``."""
+    treatment = {w.module: (w.shape, w.schedule, w.grouping, w.symmetric, w.family) for w in plan.weights}
+    act = {a.module: (a.format, a.offset) for a in plan.activations}
+    merged: dict[Any, list[str]] = {}
+    for module in [*treatment, *(a for a in act if a not in treatment)]:
+        key = (re.sub(r"\.\d+\.", ".*.", module), treatment.get(module), act.get(module))
+        merged.setdefault(key, []).append(module)
+    return [(members[0] if len(members) == 1 else key[0], members) for key, members in merged.items()]
+
+
+def _cells(name: str, members: list[str], plan: CompressionPlan) -> list[str]:
+    """module, shape, weights, activations, from step, fp32 MB, packed MB."""
+    weight = next((row for row in plan.weights if row.module == members[0]), None)
+    activation = next((row for row in plan.activations if row.module == members[0]), None)
+    label = name if len(members) == 1 else f"{name} (x{len(members)})"
+    act = f"int{activation.format.bits} {activation.format.calibration}" if activation else "float"
+    if weight is None:
+        assert activation is not None
+        return [label, "", "float", act, str(activation.offset), "", ""]
+    schedule = weight.schedule
+    falls = schedule.start_bits > schedule.target_bits
+    groups = weight.grouping.kind if weight.grouping.kind != "group" else f"{weight.grouping.groups} groups"
+    target = (f"{schedule.start_bits:g} bit -> " if falls else "") + f"{weight.target_format.name} / {groups}"
+    start = str(schedule.offset) + (f", full at {schedule.last_change}" if falls else "")
+    before = 4 * weight.shape[0] * weight.shape[1] * len(members)
+    after = weight.packed_bytes(FLOAT_BYTES[plan.config.export.float_dtype]) * len(members)
+    shape = f"{weight.shape[0]} x {weight.shape[1]}"
+    return [label, shape, target, act, start, _mb(before), _mb(after)]
+
+
+def _mb(size: float) -> str:
+    return f"{size / 1e6:.3f}"

@@ -1,0 +1,83 @@
+"""Bytes before and after, counted the way files hold them. MB = 1e6 bytes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from xtc_ds.plan.names import full_numel, full_shape
+from xtc_ds.plan.rows import WeightRow
+from xtc_ds.plan.view import iterate_tensors
+
+__all__ = ["FLOAT_BYTES", "LeftoverRow", "Sizes", "count_sizes", "dense_bytes"]
+
+FLOAT_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+@dataclass(frozen=True)
+class LeftoverRow:
+    """A tensor that stays as it is: its name, shape and bytes in the packed file."""
+
+    name: str
+    shape: tuple[int, ...]
+    packed_bytes: int
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of tensor data; a file adds its header.
+
+    original: the model as given, floats as float32. student: the same after layers are dropped.
+    student_quantized: the part of ``student`` that gets quantized. packed: codes, scales and leftovers of
+    the student. leftovers: what stays float, largest first.
+    """
+
+    original: int
+    student: int
+    student_quantized: int
+    packed: int
+    leftovers: tuple[LeftoverRow, ...]
+
+    @property
+    def ratio(self) -> float:
+        """How many times smaller the packed student is than the float32 original."""
+        return self.original / self.packed if self.packed else math.inf
+
+
+def dense_bytes(modules: dict[str, nn.Module]) -> int:
+    """Bytes of all parameters and persistent buffers with floats as float32, shared tensors once."""
+    seen: dict[int, int] = {}
+    for _, _, tensor, _ in iterate_tensors(modules):
+        size = 4 if tensor.is_floating_point() else tensor.element_size()
+        seen[id(tensor)] = full_numel(tensor) * size
+    return sum(seen.values())
+
+
+def count_sizes(
+    before: dict[str, nn.Module], after: dict[str, nn.Module], rows: tuple[WeightRow, ...], float_dtype: str
+) -> Sizes:
+    """Sizes of the model as given, of the student and of its packed file."""
+    float_bytes = FLOAT_BYTES[float_dtype]
+    quantized = {row.module: row for row in rows}
+    packed: dict[int, int] = {}
+    leftovers: list[LeftoverRow] = []
+    quantized_bytes = 0
+    for name, key, tensor, is_parameter in iterate_tensors(after):
+        if id(tensor) in packed:
+            continue
+        row = quantized.get(name) if key == "weight" and is_parameter else None
+        if row is not None:
+            packed[id(tensor)] = row.packed_bytes(float_bytes)
+            quantized_bytes += 4 * full_numel(tensor)
+        else:
+            packed[id(tensor)] = _leftover_bytes(tensor, float_bytes)
+            leftovers.append(LeftoverRow(f"{name}.{key}".lstrip("."), full_shape(tensor), packed[id(tensor)]))
+    leftovers.sort(key=lambda leftover: -leftover.packed_bytes)
+    student = dense_bytes(after)
+    return Sizes(dense_bytes(before), student, quantized_bytes, sum(packed.values()), tuple(leftovers))
+
+
+def _leftover_bytes(tensor: Tensor, float_bytes: int) -> int:
+    return full_numel(tensor) * (float_bytes if tensor.is_floating_point() else tensor.element_size())

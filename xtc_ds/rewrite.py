@@ -1,0 +1,43 @@
+"""``compress``: plan, then rewrite the model in place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from xtc_ds.config import CompressionConfig, load_config
+from xtc_ds.layers import set_step
+from xtc_ds.plan import CompressionPlan, make_plan
+from xtc_ds.techniques import techniques
+
+__all__ = ["apply_plan", "compress"]
+
+
+def compress(
+    model: nn.Module,
+    config: CompressionConfig | Mapping[str, Any] | str | os.PathLike[str],
+    teacher: nn.Module | None = None,
+) -> CompressionPlan:
+    """Rewrite ``model`` in place as ``config`` says and return the plan that was carried out.
+
+    config: a DeepSpeed config with a ``compression_training`` block (dict, JSON or HJSON file), or the
+        parsed block.
+    teacher: where layer reduction takes its weights from; by default the model itself.
+
+    Raises ConfigError or PlanError, listing every problem, before anything is changed.
+    """
+    parsed = config if isinstance(config, CompressionConfig) else load_config(config)[1]
+    plan = make_plan(model, parsed, teacher)
+    apply_plan(model, plan, teacher)
+    return plan
+
+
+def apply_plan(model: nn.Module, plan: CompressionPlan, teacher: nn.Module | None = None) -> None:
+    """Carry out a plan made for this model; schedules stand at step 0 afterwards."""
+    for technique in techniques():
+        technique.apply(model, plan, teacher)
+    set_step(model, 0)
+    model.xtc_float_dtype = plan.config.export.float_dtype  # type: ignore[assignment]
