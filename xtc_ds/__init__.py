@@ -14,7 +14,7 @@ import wrapt
 if TYPE_CHECKING:
     from xtc_ds.rewrite import compress
     from xtc_ds.config import CompressionConfig, load_config, parse_block, schema
-    from xtc_ds.engine import initialize
+    from xtc_ds.engine import initialize, snapshot
     from xtc_ds.errors import XtcError
     from xtc_ds.export import export_packed, freeze, load, load_into
     from xtc_ds.plan import CompressionPlan, make_plan, plan_table, plan_to_dict
@@ -37,6 +37,7 @@ __all__ = [
     "plan_table",
     "plan_to_dict",
     "schema",
+    "snapshot",
 ]
 
 _HOMES = {
@@ -55,6 +56,7 @@ _HOMES = {
     "plan_table": "xtc_ds.plan",
     "plan_to_dict": "xtc_ds.plan",
     "schema": "xtc_ds.config",
+    "snapshot": "xtc_ds.engine",
 }
 
 

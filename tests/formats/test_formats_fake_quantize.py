@@ -51,7 +51,8 @@ def test_weights_forward_and_gradient(name: str, grouping: Grouping) -> None:
     assert torch.equal(result, encoded.decode().reshape(6, 10))
     incoming = random_tensor(6, 10, seed=1) * 1e3
     result.backward(incoming)  # type: ignore[no-untyped-call]
-    assert w.grad is not None and torch.equal(w.grad, incoming)
+    assert w.grad is not None
+    assert torch.equal(w.grad, incoming)
 
 
 def test_weights_without_gradient() -> None:
@@ -79,11 +80,13 @@ def test_activations_forward_and_gradient(
     x = random_tensor(*shape).requires_grad_()
     fmt, range_ = (dynamic, None) if calibration == "dynamic" else (as_static(dynamic), torch.tensor([-1.5, 2.0]))
     result = fake_quantize_activation(x, fmt, range_)
-    assert result.shape == x.shape and result.dtype == x.dtype
+    assert result.shape == x.shape
+    assert result.dtype == x.dtype
 
     incoming = random_tensor(*shape, seed=1) * 1e3
     result.backward(incoming)  # type: ignore[no-untyped-call]
-    assert x.grad is not None and torch.equal(x.grad, incoming)
+    assert x.grad is not None
+    assert torch.equal(x.grad, incoming)
 
     expected = []
     for token in x.detach().reshape(-1, shape[-1]).double().tolist():
@@ -110,7 +113,8 @@ def test_a_token_of_zeros_stays_zeros(fmt: ActivationFormat) -> None:
     x = random_tensor(4, 8)
     x[2] = 0
     result = fake_quantize_activation(x, fmt)
-    assert torch.equal(result[2], torch.zeros(8)) and bool(result.isfinite().all())
+    assert torch.equal(result[2], torch.zeros(8))
+    assert bool(result.isfinite().all())
 
 
 @pytest.mark.parametrize("fmt", [fmt for fmt in ACTIVATIONS if not fmt.symmetric], ids=str)
@@ -163,4 +167,5 @@ def test_a_nan_spoils_its_own_token_only(fmt: ActivationFormat) -> None:
     x = random_tensor(3, 8)
     x[1, 4] = float("nan")
     result = fake_quantize_activation(x, fmt)
-    assert bool(result[1].isnan().any()) and bool(result[[0, 2]].isfinite().all())
+    assert bool(result[1].isnan().any())
+    assert bool(result[[0, 2]].isfinite().all())

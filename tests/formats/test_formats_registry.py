@@ -23,7 +23,7 @@ def test_names_give_the_format_of_that_name() -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(FormatError, match="'nf4'.*binary, ternary.*int8_asymmetric"):
+    with pytest.raises(FormatError, match=r"'nf4'.*binary, ternary.*int8_asymmetric"):
         get_format("nf4")
 
 
@@ -87,7 +87,9 @@ def test_groups_that_do_not_divide_the_weight(groups: int) -> None:
 
 
 def test_only_tensor_and_row_allow_rescaling_after_a_product() -> None:
-    assert Grouping("tensor").per_row and Grouping("row").per_row and not Grouping("group", 4).per_row
+    assert Grouping("tensor").per_row
+    assert Grouping("row").per_row
+    assert not Grouping("group", 4).per_row
 
 
 def test_a_transposed_weight_is_grouped_as_its_contiguous_copy() -> None:

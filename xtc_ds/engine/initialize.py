@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from xtc_ds.config import CompressionConfig, load_config
-from xtc_ds.engine.optimizers import forget_dropped, learn_added
+from xtc_ds.engine.optimizers import follow_optimizer, follow_parameters
 from xtc_ds.engine.teacher import resolve_teacher
 from xtc_ds.engine.wrapper import wrap_engine
 from xtc_ds.errors import ConfigError, EngineError
@@ -62,12 +61,11 @@ def initialize(
     teacher_model = resolve_teacher(model, block, teacher)
     plan = make_plan(model, block, teacher_model)
     distiller = _rewrite(model, plan, block, teacher_model)
-    optimizer_ = _follow_rewrite(optimizer, model)
     engine, *rest = deepspeed.initialize(
         args=_without_config(args),
         model=model,
-        optimizer=optimizer_,
-        model_parameters=model_parameters,
+        optimizer=follow_optimizer(optimizer, model),
+        model_parameters=follow_parameters(model_parameters, model),
         config=ds_config,
         **deepspeed_arguments,
     )
@@ -82,24 +80,18 @@ def _rewrite(
     if block.kd is None:
         apply_plan(model, plan, teacher)
         return None
-    from xtc_ds.distillation import Distiller
+    from xtc_ds.distillation import Distiller, check_distillation
 
     assert teacher is not None
     prefix = block.layer_reduction.module_name_prefix if block.layer_reduction else None
-    teacher_stack = find_layer_stack(teacher, prefix).layers
-    apply_plan(model, plan, teacher)
-    student_stack = find_layer_stack(model, prefix).layers
+    teacher_layers, layers = (find_layer_stack(side, prefix, block.kd.path).layers for side in (teacher, model))
     kept = plan.reduction.kept if plan.reduction else None
-    distiller = Distiller(model, teacher, block.kd, student_stack, teacher_stack, kept)
+    depth = len(kept) if kept else len(layers)
+    check_distillation(model, teacher, block.kd, depth, len(teacher_layers), kept)
+    apply_plan(model, plan, teacher)
+    distiller = Distiller(model, teacher, block.kd, layers, teacher_layers, kept)
     distiller.attach()
     return distiller
-
-
-def _follow_rewrite(optimizer: Any, model: nn.Module) -> Any:
-    if isinstance(optimizer, torch.optim.Optimizer):
-        forget_dropped(optimizer, model)
-        learn_added(optimizer, model)
-    return optimizer
 
 
 def _refuse_pipeline(model: nn.Module) -> None:

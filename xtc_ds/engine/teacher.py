@@ -11,7 +11,7 @@ from xtc_ds.errors import ConfigError, Problem
 from xtc_ds.export.clone import clone_model
 from xtc_ds.zero import gathered
 
-__all__ = ["resolve_teacher"]
+__all__ = ["resolve_teacher", "snapshot"]
 
 
 def resolve_teacher(

@@ -61,8 +61,8 @@ class PackedLayer(nn.Module):
         groups = spec.grouping.count(spec.shape)
         size = spec.weight_format.packed_bytes(math.prod(spec.shape))
         self.register_buffer("weight", torch.empty(size, dtype=torch.uint8, device=device))
-        self.register_buffer("weight_scale", torch.empty(groups, device=device))
-        zero = torch.empty(groups, device=device) if spec.weight_format.has_zero else None
+        self.register_buffer("weight_scale", torch.empty(groups, dtype=torch.float32, device=device))
+        zero = torch.empty(groups, dtype=torch.float32, device=device) if spec.weight_format.has_zero else None
         self.register_buffer("weight_zero", zero)
 
     def codes(self) -> Tensor:

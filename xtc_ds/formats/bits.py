@@ -29,7 +29,7 @@ def pack_bits(values: Tensor, bits: int) -> Tensor:
     """Pack flat uint8 ``values`` (each below ``2**bits``) into a flat uint8 tensor; padding bits are 0."""
     if bits == 8:
         return values.clone()
-    chunks = [_pack_chunk(chunk, bits) for chunk in values.split(_CHUNK)] if values.numel() else []
+    chunks = [_pack_chunk(chunk, bits) for chunk in torch.split(values, _CHUNK)] if values.numel() else []
     return torch.cat(chunks) if chunks else values.new_empty(0)
 
 
@@ -38,7 +38,7 @@ def unpack_bits(packed: Tensor, bits: int, numel: int) -> Tensor:
     if bits == 8:
         return packed.clone()
     step = _CHUNK * bits // 8
-    chunks = [_unpack_chunk(chunk, bits) for chunk in packed.split(step)] if packed.numel() else []
+    chunks = [_unpack_chunk(chunk, bits) for chunk in torch.split(packed, step)] if packed.numel() else []
     values = torch.cat(chunks) if chunks else packed.new_empty(0)
     used_bits = numel * bits - 8 * (packed.numel() - 1)
     if packed.numel() and int(packed[-1]) >> used_bits:

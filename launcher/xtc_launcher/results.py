@@ -1,0 +1,51 @@
+"""What a run leaves behind: ``results.json`` and a table."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+
+__all__ = ["results_table", "versions", "write_json"]
+
+_PACKAGES = ("xtc-ds", "torch", "deepspeed", "transformers", "datasets", "safetensors")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide the numbers."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write_json(file: Path, content: dict[str, Any]) -> None:
+    """Write the whole file or leave it as it was."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(file)
+
+
+def results_table(results: dict[str, Any]) -> RenderableType:
+    """Before and after, side by side."""
+    teacher, student, size = results["teacher"], results["student"], results["bytes"]
+    table = Table(title=f"{results['task']}: before and after", title_justify="left")
+    table.add_column("")
+    table.add_column("teacher", justify="right")
+    table.add_column("student", justify="right")
+    for name in student:
+        if name != "headline" and name in teacher:
+            table.add_row(name, f"{100 * teacher[name]:.1f}", f"{100 * student[name]:.1f}")
+    table.add_row("layers", str(results["layers"]["teacher"]), str(results["layers"]["student"]))
+    table.add_row("file, MB (1e6 bytes)", f"{size['dense'] / 1e6:.2f}", f"{size['packed'] / 1e6:.2f}")
+    table.add_row("smaller by", "1.0x", f"{results['compression_ratio']:.1f}x")
+    return table

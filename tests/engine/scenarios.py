@@ -1,0 +1,218 @@
+"""Training runs on two ranks, started once with the deepspeed runner; figures go to one JSON file per rank.
+
+Run as ``deepspeed --num_accelerators 2 scenarios.py OUT``. Every scenario trains a tiny classifier on the
+same global batches and notes what the tests assert.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+
+import xtc_ds
+from tests.tiny import batch, block, ds_config, tiny_model
+from xtc_ds.layers import CompressedLinear
+
+STEPS = 3
+OUT = Path(next((argument for argument in sys.argv[1:] if not argument.startswith("--")), "."))
+KD = {"teacher": "self", "temperature": 2.0}
+
+
+def rank_batch(step: int, rows: int = 8) -> dict[str, torch.Tensor]:
+    """This rank's half of a global batch."""
+    whole = batch(rows, seed=step)
+    share = rows // dist.get_world_size()
+    start = dist.get_rank() * share
+    return {name: tensor[start : start + share] for name, tensor in whole.items()}
+
+
+def build(stage: int, bf16: bool = False, accumulation: int = 1, zero_init: bool = False, **kwargs: Any) -> Any:
+    compression = block(reduction={"keep_number_layer": 2}, kd=KD, **kwargs)
+    config = ds_config(
+        compression,
+        zero_optimization={"stage": stage},
+        bf16={"enabled": bf16},
+        gradient_accumulation_steps=accumulation,
+        train_micro_batch_size_per_gpu=4 // accumulation,
+        optimizer={"type": "AdamW", "params": {"lr": 1e-3, "torch_adam": True}},
+        zero_force_ds_cpu_optimizer=False,
+    )
+    if zero_init:
+        plain = {key: value for key, value in config.items() if key != "compression_training"}
+        model = partitioned_model(plain)
+    else:
+        model = tiny_model()
+    engine, *_ = xtc_ds.initialize(model=model, config=config, model_parameters=list(model.parameters()))
+    return engine
+
+
+def partitioned_model(config: dict[str, Any]) -> Any:
+    """The tiny model partitioned over the ranks before any engine sees it."""
+    model = tiny_model()
+    deepspeed.zero.Init(module=model, config_dict_or_path=config)
+    assert all(parameter.numel() == 0 for parameter in model.parameters())
+    return model
+
+
+def train(engine: Any, steps: int = STEPS, start: int = 0, accumulation: int = 1) -> list[float]:
+    engine.train()
+    losses = []
+    for step in range(start, start + steps):
+        whole = rank_batch(step)
+        size = len(whole["input_ids"]) // accumulation
+        total = 0.0
+        for part in range(accumulation):
+            piece = {name: tensor[part * size : (part + 1) * size] for name, tensor in whole.items()}
+            loss = engine(**piece).loss
+            engine.backward(loss)
+            engine.step()
+            total += float(loss.detach()) / accumulation
+        mean = torch.tensor(total)
+        dist.all_reduce(mean)
+        losses.append(float(mean) / dist.get_world_size())
+    return losses
+
+
+def distinct_levels(engine: Any) -> int:
+    """The most distinct values in a row of any weight that a compressed layer multiplies with."""
+    seen: list[int] = []
+    original = F.linear
+    watched = {"on": False}
+
+    def spy(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        if watched["on"]:
+            seen.extend(len(row.unique()) for row in weight.detach().float())
+        return original(input, weight, bias)
+
+    hooks = []
+    for module in engine.module.modules():
+        if isinstance(module, CompressedLinear):
+            hooks.append(module.register_forward_pre_hook(lambda *_: watched.update(on=True)))
+            hooks.append(module.register_forward_hook(lambda *_: watched.update(on=False)))
+    F.linear = spy
+    try:
+        engine.eval()
+        with torch.no_grad():
+            engine(**rank_batch(0))
+    finally:
+        F.linear = original
+        for hook in hooks:
+            hook.remove()
+    assert len(seen) > 100
+    return max(seen)
+
+
+def logits(model: Any) -> list[float]:
+    inputs = batch(labels=False, seed=99)
+    with torch.no_grad():
+        values: list[float] = model(**inputs).logits.float().flatten().tolist()
+    return values
+
+
+def stage_run(stage: int, out: Path, bf16: bool) -> dict[str, Any]:
+    engine = build(stage, bf16)
+    losses = train(engine)
+    levels = distinct_levels(engine)
+    engine.eval()
+    trained = logits(engine)
+    frozen = xtc_ds.freeze(engine)
+    shipped = logits(frozen)
+    folder = out / f"packed-{stage}-{bf16}"
+    report = xtc_ds.export_packed(frozen, folder)
+    dist.barrier()
+    reloaded = logits(xtc_ds.load(folder).eval())
+    more = train(engine, 1, STEPS)
+    figures = {
+        "losses": losses + more,
+        "levels": levels,
+        "trained": trained,
+        "shipped": shipped,
+        "reloaded": reloaded,
+        "file_bytes": report.file_bytes,
+        "tensor_bytes": report.tensor_bytes,
+        "planned": engine.xtc.plan.sizes.packed,
+        "teacher_in_state": any("teacher" in name for name in engine.module.state_dict()),
+        "engine": type(engine).__name__,
+    }
+    engine.destroy()
+    return figures
+
+
+def resume_run(stage: int, out: Path) -> dict[str, Any]:
+    schedule = {"params": {"target_bits": 2, "start_bits": 8, "quantization_period": 1}, "bits": 8}
+    engine = build(stage, **schedule)
+    train(engine, 2)
+    engine.save_checkpoint(str(out / f"checkpoint-{stage}"), client_state={"note": "mine"})
+    straight = train(engine, 3, 2)
+    bits = engine.xtc.schedule.bits()
+    engine.destroy()
+    again = build(stage, **schedule)
+    _, client_state = again.load_checkpoint(str(out / f"checkpoint-{stage}"))
+    bits_after_load = again.xtc.schedule.bits()["weights"]["all"]
+    resumed = train(again, 3, 2)
+    figures = {
+        "straight": straight,
+        "resumed": resumed,
+        "bits_after_load": bits_after_load,
+        "bits": bits["weights"]["all"],
+        "bits_resumed": again.xtc.schedule.bits()["weights"]["all"],
+        "client_state": {k: v for k, v in client_state.items() if k in ("note", "xtc_ds")},
+    }
+    again.destroy()
+    return figures
+
+
+def accumulation_run(accumulation: int) -> dict[str, Any]:
+    engine = build(0, accumulation=accumulation, shared={"schedule_offset": 2})
+    losses = train(engine, 3, accumulation=accumulation)
+    figures = {"losses": losses, "step": engine.xtc.schedule.step}
+    engine.destroy()
+    return figures
+
+
+def zero_init_run() -> dict[str, Any]:
+    engine = build(3, zero_init=True)
+    figures = {"losses": train(engine, STEPS), "levels": distinct_levels(engine)}
+    figures["shipped"] = logits(xtc_ds.freeze(engine))
+    engine.destroy()
+    return figures
+
+
+def static_range_run() -> dict[str, Any]:
+    engine = build(0, activation_shared={"range_calibration": "static"})
+    train(engine, 2)
+    ranges = [b.tolist() for n, b in engine.module.named_buffers() if n.endswith("activation_quantizer.x_min_max")]
+    engine.destroy()
+    return {"ranges": ranges}
+
+
+def main(out: Path) -> None:
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    deepspeed.init_distributed(verbose=False)
+    torch.set_num_threads(1)
+    figures: dict[str, Any] = {}
+    for stage in (0, 1, 2, 3):
+        figures[f"stage{stage}"] = stage_run(stage, out, bf16=False)
+    for stage in (1, 2, 3):
+        figures[f"bf16-{stage}"] = stage_run(stage, out, bf16=True)
+    for stage in (0, 2, 3):
+        figures[f"resume{stage}"] = resume_run(stage, out)
+    figures["accumulation1"] = accumulation_run(1)
+    figures["accumulation2"] = accumulation_run(2)
+    figures["zero_init"] = zero_init_run()
+    figures["static"] = static_range_run()
+    (out / f"rank{dist.get_rank()}.json").write_text(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main(OUT)
+    os._exit(0)

@@ -1,0 +1,45 @@
+"""The learned map from the student's hidden width to the teacher's, for models that differ in it."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from xtc_ds.zero import modifiable
+
+__all__ = ["PROJECTION_NAME", "attach_projection", "strip_projection"]
+
+PROJECTION_NAME = "xtc_projection"
+
+
+def attach_projection(student: nn.Module, student_width: int, teacher_width: int) -> nn.Linear:
+    """Add one linear map (student_width to teacher_width), shared by all hidden states, as ``xtc_projection``.
+
+    It is a submodule so that optimizer, ZeRO and training checkpoints see it; it is not part of what the
+    student is saved as. One map serves all states, as in TinyBERT: the residual stream has one basis.
+    """
+    like = next((p for p in student.parameters() if p.is_floating_point()), torch.empty(0))
+    projection = nn.Linear(student_width, teacher_width)
+    # Orthogonal: distances between the student's states survive the map at the start.
+    with modifiable(projection.parameters()), torch.no_grad():
+        nn.init.orthogonal_(projection.weight)
+        nn.init.zeros_(projection.bias)
+    projection.to(device=like.device, dtype=like.dtype)
+    setattr(student, PROJECTION_NAME, projection)
+    ignored = getattr(student, "_keys_to_ignore_on_save", None)
+    if isinstance(ignored, set):
+        vars(student)["_keys_to_ignore_on_save"] = ignored | _keys()
+    return projection
+
+
+def strip_projection(student: nn.Module) -> None:
+    """Remove the projection from a model that is no longer trained; nothing happens if it has none."""
+    if PROJECTION_NAME in student._modules:
+        delattr(student, PROJECTION_NAME)
+        ignored = getattr(student, "_keys_to_ignore_on_save", None)
+        if isinstance(ignored, set):
+            vars(student)["_keys_to_ignore_on_save"] = ignored - _keys()
+
+
+def _keys() -> set[str]:
+    return {f"{PROJECTION_NAME}.weight", f"{PROJECTION_NAME}.bias"}

@@ -1,0 +1,114 @@
+"""Loading a teacher by path or hub id, and refusing one that cannot teach this student."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers.integrations import deepspeed as hf_deepspeed
+
+from xtc_ds.distillation.check import config_value
+from xtc_ds.errors import TeacherError
+
+__all__ = ["load_teacher"]
+
+# The end of a model's class name says what head it has.
+_HEADS = {
+    "ForSequenceClassification": "AutoModelForSequenceClassification",
+    "ForTokenClassification": "AutoModelForTokenClassification",
+    "ForQuestionAnswering": "AutoModelForQuestionAnswering",
+    "ForMultipleChoice": "AutoModelForMultipleChoice",
+    "ForMaskedLM": "AutoModelForMaskedLM",
+    "ForCausalLM": "AutoModelForCausalLM",
+    "LMHeadModel": "AutoModelForCausalLM",
+}
+
+
+def load_teacher(spec: str, student_like: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """The model at ``spec`` (a folder or a hub id) with the head that the student has; frozen, in eval mode.
+
+    student_like: decides the head, the number of labels and the vocabulary that the teacher must have.
+
+    Raises TeacherError when the folder or id cannot be read, tensors are missing (then a head would start
+    from random numbers), or labels or vocabulary differ.
+    """
+    folder = Path(spec).expanduser()
+    if folder.is_dir():
+        source = str(folder)
+    elif folder.exists() or _looks_like_path(spec):
+        raise TeacherError(f"teacher '{spec}': no such folder")
+    else:
+        source = spec
+    with _whole_weights():
+        config = _try(spec, lambda: transformers.AutoConfig.from_pretrained(source))
+        _check_config(spec, config, student_like)
+        auto = getattr(transformers, _auto_class(student_like))
+        teacher, report = _try(
+            spec,
+            lambda: auto.from_pretrained(source, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True),
+        )
+    _check_loaded(spec, report, type(teacher).__name__)
+    assert isinstance(teacher, nn.Module)
+    return teacher.requires_grad_(False).eval()
+
+
+def _looks_like_path(spec: str) -> bool:
+    return spec.startswith((".", "/", "~")) or spec.count("/") > 1 or "\\" in spec or not spec.strip()
+
+
+def _auto_class(student: nn.Module) -> str:
+    for kind in type(student).__mro__:
+        for ending, auto in _HEADS.items():
+            if kind.__name__.endswith(ending):
+                return auto
+    return "AutoModel"
+
+
+def _check_config(spec: str, config: Any, student: nn.Module) -> None:
+    pairs = [("vocab_size", "tokens in the vocabulary")]
+    if _auto_class(student) in ("AutoModelForSequenceClassification", "AutoModelForTokenClassification"):
+        pairs.append(("num_labels", "labels"))
+    for name, words in pairs:
+        theirs, ours = getattr(config, name, None), config_value(student, name)
+        if theirs is not None and ours is not None and theirs != ours:
+            raise TeacherError(
+                f"teacher '{spec}' has {theirs} {words}, the student {ours}; "
+                "distillation needs a teacher fine-tuned for the same task with the same tokenizer"
+            )
+
+
+def _check_loaded(spec: str, report: dict[str, Any], kind: str) -> None:
+    for key, words in (("missing_keys", "has no"), ("mismatched_keys", "has another shape of")):
+        names = sorted(str(entry[0] if isinstance(entry, tuple) else entry) for entry in report.get(key, ()))
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise TeacherError(
+                f"teacher '{spec}' {words} {', '.join(names[:3])}{more}, so a {kind} would start from random numbers; "
+                "give a checkpoint fine-tuned for this task"
+            )
+
+
+def _try(spec: str, load: Any) -> Any:
+    try:
+        return load()
+    except Exception as error:  # the loader lets through whatever its parts raise
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise TeacherError(f"teacher '{spec}' cannot be loaded: {first}") from error
+
+
+@contextmanager
+def _whole_weights() -> Iterator[None]:
+    # With a live HfDeepSpeedConfig of stage 3, from_pretrained would partition a model no engine manages.
+    saved = getattr(hf_deepspeed, "_hf_deepspeed_config_weak_ref", None)
+    hf_deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        live = saved() if saved is not None else None
+        if live is not None:
+            hf_deepspeed.set_hf_deepspeed_config(live)
