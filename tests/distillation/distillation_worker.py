@@ -7,11 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
-
 import deepspeed
+import torch
 from distillation_models import batch, distiller, tiny_model, without_dropout
 from torch.nn.parallel import DistributedDataParallel
 
@@ -38,6 +35,7 @@ def with_zero(stage: int) -> list[float]:
         "zero_optimization": {"stage": stage, "stage3_param_persistence_threshold": 0},
         "optimizer": {"type": "SGD", "params": {"lr": 0.01}},
         "zero_allow_untested_optimizer": True,
+        "gradient_clipping": 0.0,  # DeepSpeed clips at 1 by default
         "steps_per_print": 1_000_000,
     }
     engine, *_ = deepspeed.initialize(model=student, config=config)
@@ -73,7 +71,7 @@ def with_ddp() -> list[float]:
 
 def main() -> None:
     deepspeed.init_distributed("gloo")
-    results = {"ddp": with_ddp(), **{f"zero{stage}": with_zero(stage) for stage in (0, 1, 2, 3)}}
+    results = {"ddp": with_ddp(), **{f"zero{stage}": with_zero(stage) for stage in (0, 2, 3)}}
     if torch.distributed.get_rank() == 0:
         output = next(argument for argument in sys.argv if argument.endswith(".json"))
         Path(output).write_text(json.dumps(results))

@@ -20,9 +20,12 @@ def test_losses_agree_across_zero_stages_and_ddp(tmp_path: Path) -> None:
         port = free.getsockname()[1]
     output = tmp_path / "losses.json"
     runner = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_accelerators", "2", "--master_port", str(port)]
-    environment = {**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
+    here = Path(__file__).parent
+    # The runner exports PYTHONPATH to the processes it starts.
+    paths = os.pathsep.join([str(here), str(here.parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     done = subprocess.run(
-        [*runner, str(Path(__file__).with_name("distillation_worker.py")), str(output)],
+        [*runner, str(here / "distillation_worker.py"), str(output)],
         env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert output.exists(), done.stdout[-3000:] + done.stderr[-3000:]

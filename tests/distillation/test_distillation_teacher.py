@@ -49,6 +49,12 @@ def test_a_missing_folder(tmp_path: Path) -> None:
     refused(tmp_path / "nowhere", tiny_model("bert"), "no such folder")
 
 
+@pytest.mark.parametrize("spec", ["", " ", "./nowhere", "~/nowhere/at/all", "one/two/three"])
+def test_what_cannot_be_a_hub_id_is_not_looked_up(spec: str) -> None:
+    with pytest.raises(TeacherError, match="no such folder"):
+        load_teacher(spec, tiny_model("bert"))
+
+
 def test_a_file_instead_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "teacher.bin").write_bytes(b"x")
     refused(tmp_path / "teacher.bin", tiny_model("bert"), "no such folder")

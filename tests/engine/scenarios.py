@@ -202,7 +202,7 @@ def main(out: Path) -> None:
     figures: dict[str, Any] = {}
     for stage in (0, 1, 2, 3):
         figures[f"stage{stage}"] = stage_run(stage, out, bf16=False)
-    for stage in (1, 2, 3):
+    for stage in (1, 3):
         figures[f"bf16-{stage}"] = stage_run(stage, out, bf16=True)
     for stage in (0, 2, 3):
         figures[f"resume{stage}"] = resume_run(stage, out)

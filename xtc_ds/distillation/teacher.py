@@ -38,7 +38,7 @@ def load_teacher(spec: str, student_like: nn.Module, dtype: torch.dtype = torch.
     from random numbers), or labels or vocabulary differ.
     """
     folder = Path(spec).expanduser()
-    if folder.is_dir():
+    if spec.strip() and folder.is_dir():
         source = str(folder)
     elif folder.exists() or _looks_like_path(spec):
         raise TeacherError(f"teacher '{spec}': no such folder")
@@ -58,7 +58,7 @@ def load_teacher(spec: str, student_like: nn.Module, dtype: torch.dtype = torch.
 
 
 def _looks_like_path(spec: str) -> bool:
-    return spec.startswith((".", "/", "~")) or spec.count("/") > 1 or "\\" in spec or not spec.strip()
+    return not spec.strip() or spec.startswith((".", "/", "~")) or spec.count("/") > 1 or "\\" in spec
 
 
 def _auto_class(student: nn.Module) -> str:

@@ -41,7 +41,7 @@ def resolve_teacher(
 def snapshot(model: nn.Module) -> nn.Module:
     """A whole, frozen copy of a model, hooks and ZeRO partitioning left behind (a call for all ranks)."""
 
-    def copy(old: Tensor, is_parameter: bool) -> Tensor:
+    def copy(old: Tensor, stored: bool) -> Tensor:
         with gathered([old]), torch.no_grad():
             return old.detach().clone()
 

@@ -22,8 +22,9 @@ def clone_model(
     replace: Callable[[str, nn.Module], nn.Module | None] = lambda name, module: None,
     skip: Callable[[str], bool] = lambda name: False,
 ) -> M:
-    """A model of the same classes and attributes whose tensors come from ``tensor(old, is_parameter)``.
+    """A model of the same classes and attributes whose tensors come from ``tensor(old, stored)``.
 
+    ``stored`` is False for buffers that no state dict holds.
     ``replace(name, module)`` may give another module for one of them; children named so that ``skip`` says
     yes are left out. Shared modules and parameters stay shared. Hooks are not copied. ``tensor`` may gather
     a partitioned parameter, so the walk is in the same order on all ranks.
@@ -61,7 +62,9 @@ class _Cloner:
                 value = OrderedDict()
             new.__dict__[key] = value
         new.__dict__["_parameters"] = {k: self._tensor(p, True) for k, p in old._parameters.items()}
-        new.__dict__["_buffers"] = {k: self._tensor(b, False) for k, b in old._buffers.items()}
+        new.__dict__["_buffers"] = {
+            k: self._tensor(b, False, k not in old._non_persistent_buffers_set) for k, b in old._buffers.items()
+        }
         new.__dict__["_non_persistent_buffers_set"] = set(old._non_persistent_buffers_set)
         new.__dict__["_modules"] = {
             key: None if child is None else self.module(f"{name}.{key}".lstrip("."), child)
@@ -70,11 +73,11 @@ class _Cloner:
         }
         return new
 
-    def _tensor(self, old: Tensor | None, is_parameter: bool) -> Tensor | None:
+    def _tensor(self, old: Tensor | None, is_parameter: bool, stored: bool = True) -> Tensor | None:
         if old is None:
             return None
         if id(old) not in self.tensors:
-            new = self.tensor(old, is_parameter)
+            new = self.tensor(old, stored)
             if is_parameter and not isinstance(new, nn.Parameter):
                 new = nn.Parameter(new, requires_grad=False)
             self.tensors[id(old)] = new

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from xtc_ds.errors import ExportError
 from xtc_ds.export.clone import clone_model
-from xtc_ds.export.packed import PackedLayer, PackedSpec, build_packed
+from xtc_ds.export.packed import PackedLayer, PackedSpec, build_packed, share_packed_tensors
 from xtc_ds.export.quantization_config import describe_packed
 from xtc_ds.formats import Grouping
 from xtc_ds.layers import CompressedLayer
@@ -73,11 +73,12 @@ class _Freezer:
         with torch.no_grad():
             return clone_model(model, self.tensor, self.replace, lambda name: name.split(".")[0] == skip)
 
-    def tensor(self, old: Tensor, is_parameter: bool) -> Tensor:
-        """A rounded copy on the CPU, in the dtype of the original."""
+    def tensor(self, old: Tensor, stored: bool) -> Tensor:
+        """A copy on the CPU in the dtype of the original, rounded if the file holds it."""
         with gathered([old]):
             value = old.detach().cpu().clone()
-        return self.rounded(value, self.names.get(id(old), "")) if value.is_floating_point() else value
+        rounds = stored and value.is_floating_point()
+        return self.rounded(value, self.names.get(id(old), "")) if rounds else value
 
     def rounded(self, value: Tensor, name: str) -> Tensor:
         stored = value.to(self.float_dtype)
@@ -102,7 +103,7 @@ class _Freezer:
         if bias is not None:
             layer.bias.data = self.tensor(bias, True)  # type: ignore[union-attr]
         if hasattr(module, "activation_quantizer"):
-            observed = self.tensor(module.activation_quantizer.x_min_max, False)  # type: ignore[union-attr, arg-type]
+            observed = self.tensor(module.activation_quantizer.x_min_max, True)  # type: ignore[union-attr, arg-type]
             layer.activation_quantizer.x_min_max.copy_(observed)  # type: ignore[union-attr, operator]
         return layer
 
@@ -112,8 +113,7 @@ class _Freezer:
         # Tied weights: the second layer shares the first one's buffers.
         twin = self.packed.setdefault((id(weight), layer.spec.format, layer.spec.grouping), layer)
         if twin is not layer:
-            layer._buffers.update(twin._buffers)
-            layer._parameters.update({"weight": twin._parameters["weight"]} if "weight" in twin._parameters else {})
+            share_packed_tensors(layer, twin)
             return
         with gathered([weight]):
             w_OI = weight.detach().t() if transposed else weight.detach()

@@ -14,7 +14,7 @@ from transformers.quantizers.auto import (
 from transformers.quantizers.base import HfQuantizer
 
 from xtc_ds.errors import ExportError
-from xtc_ds.export.packed import PackedLayer, build_packed
+from xtc_ds.export.packed import PackedLayer, build_packed, share_packed_tensors
 from xtc_ds.export.quantization_config import QUANT_METHOD, XtcQuantizationConfig
 from xtc_ds.export.tensors import file_metadata, stored_tensors
 
@@ -76,9 +76,7 @@ def tie_packed_layers(model: nn.Module, config: XtcQuantizationConfig) -> None:
     for name, owner in config.tied.items():
         layer, source = model.get_submodule(name), model.get_submodule(owner)
         assert isinstance(layer, PackedLayer) and isinstance(source, PackedLayer)
-        for key in ("weight", "weight_scale", "weight_zero"):
-            if key in source._buffers:
-                layer._buffers[key] = source._buffers[key]
+        share_packed_tensors(layer, source)
 
 
 def _check_files(files: list[str] | None, config: XtcQuantizationConfig) -> None:

@@ -15,7 +15,7 @@ from xtc_ds.formats import ActivationFormat, Encoded, Grouping, WeightFormat, fa
 from xtc_ds.kernels import linear_on_codes
 from xtc_ds.layers import RangeObserver
 
-__all__ = ["PackedEmbedding", "PackedLayer", "PackedLinear", "PackedSpec", "build_packed"]
+__all__ = ["PackedEmbedding", "PackedLayer", "PackedLinear", "PackedSpec", "build_packed", "share_packed_tensors"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class PackedSpec:
 
 
 class PackedLayer(nn.Module):
-    """Buffers: ``weight`` uint8 (bytes,), ``weight_scale`` float32 (G,) and, for shifted grids, ``weight_zero`` (G,).
+    """Tensors: ``weight`` uint8 (bytes,), ``weight_scale`` float32 (G,) and, for shifted grids, ``weight_zero`` (G,).
 
     Where only the input is quantized, ``weight`` is an ordinary (O, I) float parameter.
     """
@@ -60,7 +60,9 @@ class PackedLayer(nn.Module):
             return
         groups = spec.grouping.count(spec.shape)
         size = spec.weight_format.packed_bytes(math.prod(spec.shape))
-        self.register_buffer("weight", torch.empty(size, dtype=torch.uint8, device=device))
+        # A parameter, because transformers ties weights by parameter name.
+        codes = torch.empty(size, dtype=torch.uint8, device=device)
+        self.weight = nn.Parameter(codes, requires_grad=False)
         self.register_buffer("weight_scale", torch.empty(groups, dtype=torch.float32, device=device))
         zero = torch.empty(groups, dtype=torch.float32, device=device) if spec.weight_format.has_zero else None
         self.register_buffer("weight_zero", zero)
@@ -173,3 +175,11 @@ def build_packed(
     if spec.kind == "embedding":
         return PackedEmbedding(spec, padding_idx, dtype, device)
     return PackedLinear(spec, bias, dtype, device)
+
+
+def share_packed_tensors(layer: PackedLayer, owner: PackedLayer) -> None:
+    """Let ``layer`` use the weight tensors of ``owner``: tied layers have one set."""
+    layer._parameters["weight"] = owner._parameters["weight"]
+    for key in ("weight_scale", "weight_zero"):
+        if key in owner._buffers:
+            layer._buffers[key] = owner._buffers[key]

@@ -74,7 +74,7 @@ def _write_files(frozen: nn.Module, folder: Path, tokenizer: Any) -> None:
     config = getattr(frozen, "config", None)
     if config is not None and hasattr(config, "save_pretrained"):
         config.architectures = [type(frozen).__name__]
-        config.dtype = str(next(p.dtype for p in frozen.parameters())).removeprefix("torch.")
+        config.dtype = str(next(p.dtype for p in frozen.parameters() if p.is_floating_point())).removeprefix("torch.")
         config.save_pretrained(folder)
     else:
         content = {"quantization_config": describe_packed(frozen, float_dtype).to_dict()}
