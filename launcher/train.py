@@ -19,8 +19,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 def main() -> int:
     """Run and return the exit code: 0, or 1 after one clear message."""
-    from xtc_ds.errors import XtcError
     from xtc_launcher.arguments import parse_arguments
+
+    from xtc_ds.errors import XtcError
 
     arguments = parse_arguments()
     leader = int(os.environ.get("RANK", "0")) == 0

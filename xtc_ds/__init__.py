@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import wrapt
 
 if TYPE_CHECKING:
-    from xtc_ds.rewrite import compress
     from xtc_ds.config import CompressionConfig, load_config, parse_block, schema
     from xtc_ds.engine import initialize, snapshot
     from xtc_ds.errors import XtcError
     from xtc_ds.export import export_packed, freeze, load, load_into
     from xtc_ds.plan import CompressionPlan, make_plan, plan_table, plan_to_dict
+    from xtc_ds.rewrite import compress
 
 __version__ = "0.1.0"
 

@@ -36,7 +36,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--output_dir", type=Path, default=None, help="default: output/TASK-CONFIG, numbered if that exists")
     add("--overwrite_output_dir", action="store_true", help="use an output_dir that holds a run already")
     add("--resume", action="store_true", help="go on with the run in --output_dir")
-    add("--save_steps", type=_whole(0), default=500, help="checkpoint every so many steps (the newest is kept); 0: never")
+    add(
+        "--save_steps",
+        type=_whole(0),
+        default=500,
+        help="checkpoint every so many steps (the newest is kept); 0: never",
+    )
     add("--debug", action="store_true", help="show tracebacks")
     add("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args(argv)

@@ -13,7 +13,15 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from xtc_ds.errors import TeacherError
 from xtc_launcher.tasks import Task
 
-__all__ = ["base_model", "demo_model_path", "load_config", "load_teacher_for", "load_tokenizer", "meta_model", "no_decay_groups"]
+__all__ = [
+    "base_model",
+    "demo_model_path",
+    "load_config",
+    "load_teacher_for",
+    "load_tokenizer",
+    "meta_model",
+    "no_decay_groups",
+]
 
 
 def demo_model_path() -> str:
@@ -69,9 +77,7 @@ def base_model(name: str, config: Any, tokenizer: Any) -> nn.Module:
     if getattr(config, "pad_token_id", None) is None:
         config.pad_token_id = tokenizer.pad_token_id
     try:
-        model: nn.Module = AutoModelForSequenceClassification.from_pretrained(
-            name, config=config, dtype=torch.float32
-        )
+        model: nn.Module = AutoModelForSequenceClassification.from_pretrained(name, config=config, dtype=torch.float32)
     except Exception as error:
         raise TeacherError(f"{name}: the model cannot be read: {_first_line(error)}") from error
     return model

@@ -83,8 +83,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     on_rank_zero(lambda: state.folder.begin(_settings(arguments)))
     teacher_path = _teacher(state)
     plan, student, frozen, steps = _student(state, teacher_path)
-    results = _finish(state, teacher_path, plan, student, frozen, steps)
-    return results
+    return _finish(state, teacher_path, plan, student, frozen, steps)
 
 
 def _prepare(arguments: argparse.Namespace) -> Run:
@@ -111,9 +110,7 @@ def _prepare(arguments: argparse.Namespace) -> Run:
     console = Console() if leader else None
     if console is not None and not console.is_terminal:
         console = Console(width=140)
-    return Run(
-        arguments, ds_config, block, data.task, tokenizer, start, config, train, dev, batches, folder, console
-    )
+    return Run(arguments, ds_config, block, data.task, tokenizer, start, config, train, dev, batches, folder, console)
 
 
 def _teacher(state: Run) -> str:
@@ -161,9 +158,7 @@ def _student(state: Run, teacher_path: str) -> tuple[CompressionPlan, Any, Any, 
     state.say(xtc_ds.plan_table(plan))
     with state.phase("student"):
         sampler = _sampler(state)
-        steps = total_steps(
-            arguments.max_steps, arguments.num_train_epochs or _STUDENT_EPOCHS, sampler.steps_per_epoch
-        )
+        steps = total_steps(arguments.max_steps, arguments.num_train_epochs or _STUDENT_EPOCHS, sampler.steps_per_epoch)
         options = _options(state, "student", steps, arguments.learning_rate or _STUDENT_RATE)
         config = fill_config(state.ds_config, state.batches, options.rate, steps, options.warmup)
         engine, *_ = xtc_ds.initialize(

@@ -141,7 +141,9 @@ def test_tied_tables_are_stored_once_and_stay_tied(tmp_path: Path) -> None:
     assert loaded.lm_head.weight.data_ptr() == loaded.transformer.wte.weight.data_ptr()
     ids = torch.tensor([[1, 2, 3]])
     assert torch.allclose(loaded(input_ids=ids).logits, frozen(input_ids=ids).logits, atol=1e-6, rtol=0)
-    assert report.tensor_bytes == xtc_ds.make_plan(GPT2LMHeadModel(model.config), xtc_ds.parse_block(options)).sizes.packed
+    assert (
+        report.tensor_bytes == xtc_ds.make_plan(GPT2LMHeadModel(model.config), xtc_ds.parse_block(options)).sizes.packed
+    )
 
 
 class Plain(nn.Module):

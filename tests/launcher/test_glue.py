@@ -6,19 +6,28 @@ import os
 from pathlib import Path
 
 import pytest
-
-from xtc_ds.errors import DataError
 from xtc_launcher import glue, hub, load_task
 from xtc_launcher.tasks import TASKS, get_task
+
+from xtc_ds.errors import DataError
 
 _ROOT = Path(__file__).resolve().parents[2]
 GLUE_DIR = Path(os.environ.get("XTC_GLUE_DIR") or _ROOT.parent / "shared" / "glue")
 needs_glue = pytest.mark.skipif(not GLUE_DIR.is_dir(), reason=f"no GLUE files: {GLUE_DIR}; set XTC_GLUE_DIR")
 
-MNLI_HEAD = (
-    "index promptID pairID genre sentence1_binary_parse sentence2_binary_parse sentence1_parse sentence2_parse "
-    "sentence1 sentence2 label1"
-).split()
+MNLI_HEAD = [
+    "index",
+    "promptID",
+    "pairID",
+    "genre",
+    "sentence1_binary_parse",
+    "sentence2_binary_parse",
+    "sentence1_parse",
+    "sentence2_parse",
+    "sentence1",
+    "sentence2",
+    "label1",
+]
 # Header (None where the release has none) and two rows of every task, cell by cell.
 SMALL: dict[str, tuple[str, list[str] | None, list[list[str]]]] = {
     "cola": ("CoLA", None, [["gj04", "1", "", 'He said "no'], ["gj04", "0", "*", "They drank the pub."]]),
@@ -45,7 +54,7 @@ SMALL: dict[str, tuple[str, list[str] | None, list[list[str]]]] = {
     "sst2": ("SST-2", ["sentence", "label"], [["hide new secretions ", "0"], ["charming", "1"]]),
     "stsb": (
         "STS-B",
-        "index genre filename year old_index source1 source2 sentence1 sentence2 score".split(),
+        ["index", "genre", "filename", "year", "old_index", "source1", "source2", "sentence1", "sentence2", "score"],
         [["0", "g", "f", "y", "1", "s", "t", "A.", "B.", "5.000"], ["1", "g", "f", "y", "2", "s", "t", "C", "D", "0"]],
     ),
     "wnli": ("WNLI", ["index", "sentence1", "sentence2", "label"], [["0", "A.", "B.", "1"], ["1", "C.", "D.", "0"]]),

@@ -10,11 +10,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-
-from xtc_ds.errors import DataError
 from xtc_launcher import load_task, reviews
 from xtc_launcher.review_words import CLOSERS, DOMAINS, OPENERS, SHARED, STRONG, WEAK
 from xtc_launcher.reviews import Review
+
+from xtc_ds.errors import DataError
 
 Corpus = tuple[list[Review], list[Review]]
 ALL = [SHARED, *(own for _, own in DOMAINS.values())]

@@ -189,7 +189,7 @@ class TestStaticActivations:
         assert "bert.pooler.dense.activation_quantizer.x_min_max" in model.state_dict()
 
     def test_a_loaded_range_counts_as_calibrated(self) -> None:
-        model, layer = self.layer()
+        model, _layer = self.layer()
         model.train()(**batch())
         other, _ = self.layer()
         other.load_state_dict(model.state_dict())
@@ -235,7 +235,9 @@ class TestLayerReduction:
         reduction = {"keep_number_layer": 2, "other_module_name": ["bert.embeddings"]}
         xtc_ds.compress(student, ds_config(block(reduction=reduction)), teacher=teacher)
         assert torch.equal(student.classifier.weight, classifier)
-        assert torch.equal(student.bert.embeddings.word_embeddings.weight, teacher.bert.embeddings.word_embeddings.weight)
+        assert torch.equal(
+            student.bert.embeddings.word_embeddings.weight, teacher.bert.embeddings.word_embeddings.weight
+        )
 
     def test_the_teachers_config_is_not_touched(self) -> None:
         teacher = tiny_model()

@@ -72,7 +72,10 @@ def test_conv1d_rows_are_outputs() -> None:
         ({"modules": ["^classifier$"]}, r"matches only excluded modules: classifier"),
         ({"shared": {"quantize_groups": 7}}, r"quantize_groups: 'bert.encoder.*7 groups do not divide the 1024"),
         ({"reduction": {"keep_number_layer": 9}}, r"keep_number_layer: cannot keep 9 of the model's 4 layers"),
-        ({"reduction": {"teacher_layer": [1, 4]}}, r"teacher_layer: layer 4 does not exist; the model has layers 0 to 3"),
+        (
+            {"reduction": {"teacher_layer": [1, 4]}},
+            r"teacher_layer: layer 4 does not exist; the model has layers 0 to 3",
+        ),
         (
             {"reduction": {"keep_number_layer": 2, "other_module_name": ["bert.puler"]}},
             r"other_module_name\[0\]: the model has no module 'bert.puler'; nearest: bert.pooler",

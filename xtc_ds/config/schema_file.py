@@ -51,5 +51,4 @@ def places(technique: str | None) -> Mapping[str, str]:
         head, _, rest = path.partition(".")
         if rest and technique in (None, head):
             found.setdefault(path.rpartition(".")[2], set()).add(path)
-    unique = {key: min(paths, key=len) for key, paths in found.items() if technique or len(paths) == 1}
-    return unique
+    return {key: min(paths, key=len) for key, paths in found.items() if technique or len(paths) == 1}

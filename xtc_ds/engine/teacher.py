@@ -14,9 +14,7 @@ from xtc_ds.zero import gathered
 __all__ = ["resolve_teacher", "snapshot"]
 
 
-def resolve_teacher(
-    model: nn.Module, config: CompressionConfig, teacher: nn.Module | str | None
-) -> nn.Module | None:
+def resolve_teacher(model: nn.Module, config: CompressionConfig, teacher: nn.Module | str | None) -> nn.Module | None:
     """The teacher given by argument, else by the ``kd`` block; "self" is a copy of the model as it is now.
 
     None if nobody needs one. Raises ConfigError if distillation is on without a teacher, TeacherError if

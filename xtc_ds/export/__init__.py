@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from xtc_ds.export.write import ExportReport, export_packed
 from xtc_ds.export.freeze import freeze, is_frozen
 from xtc_ds.export.load import load, load_into, read_quantization_config
 from xtc_ds.export.packed import PackedEmbedding, PackedLayer, PackedLinear, PackedSpec
+from xtc_ds.export.write import ExportReport, export_packed
 
 __all__ = [
     "ExportReport",

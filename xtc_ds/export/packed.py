@@ -120,9 +120,7 @@ class PackedLinear(PackedLayer):
             if spec.activation is not None:
                 x = fake_quantize_activation(x, spec.activation, range_)
             return F.linear(x, self.weight, self.bias)
-        return linear_on_codes(
-            x, self.encoded(), spec.weight_format, spec.grouping, spec.activation, range_, self.bias
-        )
+        return linear_on_codes(x, self.encoded(), spec.weight_format, spec.grouping, spec.activation, range_, self.bias)
 
 
 class PackedEmbedding(PackedLayer):
@@ -148,7 +146,10 @@ class PackedEmbedding(PackedLayer):
         scale = self.weight_scale.float().expand(self.num_embeddings)[flat].unsqueeze(1)
         zero = None if self.weight_zero is None else self.weight_zero.float().expand(self.num_embeddings)[flat]
         rows = Encoded(
-            self._row_codes(flat), scale, None if zero is None else zero.unsqueeze(1), self.spec.weight_format.code_offset
+            self._row_codes(flat),
+            scale,
+            None if zero is None else zero.unsqueeze(1),
+            self.spec.weight_format.code_offset,
         )
         return rows.decode(self.dtype).reshape(*ids.shape, -1)
 

@@ -27,5 +27,3 @@ def stored_tensors(model: nn.Module, float_dtype: str) -> dict[str, Tensor]:
 def file_metadata() -> dict[str, str]:
     """Metadata of the safetensors header."""
     return {"format": "pt", "xtc_format_version": str(FORMAT_VERSION)}
-
-

@@ -11,7 +11,7 @@ from xtc_ds.layers.compressed import CompressedLayer
 __all__ = ["CompressedConv1D"]
 
 
-class CompressedConv1D(CompressedLayer, Conv1D):
+class CompressedConv1D(CompressedLayer, Conv1D):  # type: ignore[misc]
     """What ``Conv1D`` modules are swapped to. The stored weight is (I, O); scales belong to outputs."""
 
     def forward(self, x: Tensor) -> Tensor:

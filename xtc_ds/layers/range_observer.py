@@ -46,6 +46,6 @@ class RangeObserver(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> RangeObserver:
         # A 16-bit model keeps this average in float32: its steps of 5% would round away.
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.x_min_max = self.x_min_max.float()
         return self

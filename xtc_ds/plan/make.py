@@ -84,7 +84,7 @@ def _grouping(group: WeightGroup, kind: str) -> Grouping:
     # DeepSpeed ignores quantize_groups on embeddings: a token's row always has a scale of its own.
     if group.granularity == "row" or (kind == "Embedding" and group.granularity == "auto"):
         return Grouping("row")
-    if group.granularity == "tensor" or group.quantize_groups == 1:
+    if group.quantize_groups == 1:
         return Grouping("tensor")
     return Grouping("group", group.quantize_groups)
 

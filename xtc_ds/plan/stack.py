@@ -31,9 +31,7 @@ def find_layer_stack(model: nn.Module, prefix: str | None = None, path: str = "l
         if prefix in stacks:
             return LayerStack(prefix, stacks[prefix])
         hint = nearest(prefix, stacks) or "none"
-        raise PlanError(
-            [Problem(f"{path}.module_name_prefix", f"'{prefix}' is not a list of layers; nearest: {hint}")]
-        )
+        raise PlanError([Problem(f"{path}.module_name_prefix", f"'{prefix}' is not a list of layers; nearest: {hint}")])
     # A stack inside a layer of another stack (experts, sub-blocks) is not the model's own.
     outer = {n: m for n, m in stacks.items() if not any(n.startswith(f"{other}.") for other in stacks)}
     if not outer:
