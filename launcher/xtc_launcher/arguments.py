@@ -20,7 +20,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--model_name_or_path", help="what the teacher starts from; default: the model of the demo extra")
     add("--teacher", metavar="PATH", help="a fine-tuned teacher: a folder or hub id; skips the teacher's training")
     add("--max_seq_length", type=_whole(3), default=128, help="longer texts are cut (tokens)")
-    add("--num_train_epochs", type=_number(0), default=None, help="epochs of the student; default 4")
+    add("--num_train_epochs", type=_number(0), default=None, help="epochs of the student; default 2")
     add("--max_steps", type=_whole(1), default=None, help="optimizer steps of the student; overrides the epochs")
     add("--teacher_num_train_epochs", type=_number(0), default=None, help="epochs of the teacher; default 1")
     add("--teacher_max_steps", type=_whole(1), default=None, help="optimizer steps of the teacher")

@@ -36,7 +36,7 @@ from xtc_launcher.verify import verify_in_fresh_process
 
 __all__ = ["run"]
 
-_STUDENT_EPOCHS, _STUDENT_RATE = 4.0, 3e-4
+_STUDENT_EPOCHS, _STUDENT_RATE = 2.0, 3e-4
 _TEACHER_EPOCHS, _TEACHER_RATE = 1.0, 1e-4
 
 
