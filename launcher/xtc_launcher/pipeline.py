@@ -25,6 +25,7 @@ from xtc_ds.config import load_config as load_ds_config
 from xtc_ds.distributed import on_rank_zero, rank, world_size
 from xtc_ds.plan import CompressionPlan
 from xtc_launcher import models
+from xtc_launcher.backend import start_process_group
 from xtc_launcher.batching import EncodedDataset, LengthGroupedBatchSampler, PadCollator, encode, eval_batches
 from xtc_launcher.ds_config import BatchPlan, fill_config, plan_batches
 from xtc_launcher.evaluation import all_logits, score
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     began = time.monotonic()
     # Everything a user can get wrong is looked at before a process group or a file exists.
     state = _prepare(arguments)
-    deepspeed.init_distributed()
+    start_process_group()
     set_seed(arguments.seed)
     state.seconds["prepare"] = round(time.monotonic() - began, 2)
     on_rank_zero(lambda: state.folder.begin(_settings(arguments)))

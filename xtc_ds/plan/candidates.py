@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from xtc_ds.plan.direct_use import reads_weight_of
+from xtc_ds.plan.names import full_numel
 from xtc_ds.plan.rows import Kind
 
 __all__ = ["kind_of", "refusal"]
@@ -29,7 +31,7 @@ def refusal(name: str, module: nn.Module, modules: dict[str, nn.Module]) -> str 
     looks_like_a_layer = isinstance(module, (nn.Linear, nn.Embedding))
     if hasattr(module, "weight_rule"):
         return "is compressed already"
-    parent_name = name.rpartition(".")[0]
+    parent_name, _, own_name = name.rpartition(".")
     ancestors = [modules[parent_name]] if parent_name in modules else []
     for parent in ancestors:
         if isinstance(parent, nn.MultiheadAttention) and looks_like_a_layer:
@@ -38,4 +40,23 @@ def refusal(name: str, module: nn.Module, modules: dict[str, nn.Module]) -> str 
             return f"is bypassed in evaluation by the fast path of nn.{type(parent).__name__}; exclude it"
     if looks_like_a_layer and kind_of(module) is None:
         return f"is a {type(module).__name__}, whose own forward would be lost; exclude it"
+    if kind_of(module) is None:
+        return None
+    for parent in ancestors:
+        if reader := reads_weight_of(parent, own_name):
+            return f"has its weight read directly by {reader}; exclude it"
+    return _peculiarity(module)
+
+
+def _peculiarity(module: nn.Module) -> str | None:
+    if "forward" in vars(module):
+        what = "has a forward of its own on the instance (accelerate's device_map sets one), which would bypass this"
+        return f"{what}; remove it, or exclude the module"
+    weight = module._parameters.get("weight")
+    if weight is None:
+        return "has a weight that a hook computes (weight_norm, prune); make it a parameter again, or exclude it"
+    if full_numel(weight) == 0:
+        return "has an empty weight; exclude it"
+    if getattr(module, "max_norm", None) is not None:
+        return "renormalizes its table as it looks rows up (max_norm); exclude it"
     return None
