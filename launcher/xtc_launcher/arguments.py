@@ -4,47 +4,76 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 __all__ = ["parse_arguments"]
 
+_DESCRIPTION = (
+    "Fine-tune a teacher, compress it as the compression_training block of a DeepSpeed config says, train the "
+    "student by distillation, write the packed model and check it in a fresh process."
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Speaks on rank 0 only: every rank parses the same command line."""
+
+    def error(self, message: str) -> NoReturn:
+        if int(os.environ.get("RANK", "0")):
+            sys.exit(2)
+        self.exit(2, f"{self.prog}: error: {message}\n{self.prog}: --help lists all flags\n")
+
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the flags; argparse ends the process with exit code 2 and a message for wrong usage."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    add = parser.add_argument
+    """Parse the flags; ends the process with exit code 2 and a message for wrong usage."""
+    parser = _Parser(prog="train.py", description=_DESCRIPTION, allow_abbrev=False)
+    add = parser.add_argument_group("what").add_argument
     add("--ds_config", "--deepspeed_config", required=True, metavar="FILE", help="DeepSpeed config with the block")
-    add("--task_name", default="reviews", help="a GLUE task, or the embedded 'reviews'")
-    add("--data_dir", type=Path, help="folder of GLUE's TSV files; without it the hub is asked")
-    add("--model_name_or_path", help="what the teacher starts from; default: the model of the demo extra")
-    add("--teacher", metavar="PATH", help="a fine-tuned teacher: a folder or hub id; skips the teacher's training")
-    add("--max_seq_length", type=_whole(3), default=128, help="longer texts are cut (tokens)")
-    add("--num_train_epochs", type=_number(0), default=None, help="epochs of the student; default 2")
-    add("--max_steps", type=_whole(1), default=None, help="optimizer steps of the student; overrides the epochs")
-    add("--teacher_num_train_epochs", type=_number(0), default=None, help="epochs of the teacher; default 1")
-    add("--teacher_max_steps", type=_whole(1), default=None, help="optimizer steps of the teacher")
-    add("--max_train_samples", type=_whole(1), default=None, help="train on so many examples only")
-    add("--max_eval_samples", type=_whole(1), default=None, help="score so many examples only")
-    add("--learning_rate", type=_number(0), default=None, help="peak rate of the student; default 3e-4")
-    add("--teacher_learning_rate", type=_number(0), default=None, help="peak rate of the teacher; default 1e-4")
-    add("--weight_decay", type=_number(-1e-30), default=0.01, help="AdamW's, not on biases and norms")
-    add("--warmup_ratio", type=_number(-1e-30), default=0.1, help="share of the steps in which the rate rises")
-    add("--per_device_train_batch_size", type=_whole(1), default=None, help="default: the config's, else 32")
-    add("--per_device_eval_batch_size", type=_whole(1), default=64)
-    add("--seed", type=_whole(0), default=42)
-    add("--output_dir", type=Path, default=None, help="default: output/TASK-CONFIG, numbered if that exists")
-    add("--overwrite_output_dir", action="store_true", help="use an output_dir that holds a run already")
-    add("--resume", action="store_true", help="go on with the run in --output_dir")
-    add(
-        "--save_steps",
-        type=_whole(0),
-        default=500,
-        help="checkpoint every so many steps (the newest is kept); 0: never",
-    )
-    add("--debug", action="store_true", help="show tracebacks")
+    add("--task_name", default="reviews", metavar="TASK", help="GLUE task or the embedded 'reviews' (the default)")
+    add("--data_dir", type=Path, metavar="DIR", help="GLUE's original TSV files; default: the Hugging Face hub")
+    add("--max_train_samples", type=_whole(1), metavar="N", help="train on N examples only; default: all")
+    add("--max_eval_samples", type=_whole(1), metavar="N", help="score N examples of a dev set only; default: all")
+    add("--max_seq_length", type=_whole(3), default=128, metavar="N", help="tokens; longer texts are cut; default: 128")
+    add("--seed", type=_whole(0), default=42, metavar="N", help="of sampling, new heads and dropout; default: 42")
+
+    add = parser.add_argument_group("teacher (and what the student starts from)").add_argument
+    add("--model_name_or_path", metavar="MODEL", help="pretrained model to fine-tune; default: the demo extra's MiniLM")
+    add("--teacher", metavar="MODEL", help="folder or hub id of a teacher fine-tuned for the task; trains none")
+    add("--teacher_num_train_epochs", type=_number(0), metavar="X", help="default: 1")
+    add("--teacher_max_steps", type=_whole(1), metavar="N", help="optimizer steps; overrides the epochs")
+    add("--teacher_learning_rate", type=_number(0), metavar="X", help="peak rate; default: 1e-4")
+
+    add = parser.add_argument_group("student").add_argument
+    add("--num_train_epochs", type=_number(0), metavar="X", help="default: 4")
+    add("--max_steps", type=_whole(1), metavar="N", help="optimizer steps; overrides the epochs")
+    add("--learning_rate", type=_number(0), metavar="X", help="peak rate; default: 3e-4")
+
+    add = parser.add_argument_group("both").add_argument
+    add("--weight_decay", type=_number(0, True), default=0.01, metavar="X", help="of matrices only; default: 0.01")
+    add("--warmup_ratio", type=_number(0, True), default=0.1, metavar="X", help="share of the steps; default: 0.1")
+    batch_help = "default: the config's, else 32"
+    add("--per_device_train_batch_size", type=_whole(1), metavar="N", help=batch_help)
+    add("--per_device_eval_batch_size", type=_whole(1), default=64, metavar="N", help="default: 64")
+
+    add = parser.add_argument_group("output").add_argument
+    add("--output_dir", type=Path, metavar="DIR", help="default: output/TASK-CONFIG, numbered if that exists")
+    add("--overwrite_output_dir", action="store_true", help="delete the run that --output_dir holds")
+    add("--resume", action="store_true", help="go on with the interrupted run in --output_dir")
+    save_help = "student's optimizer steps between checkpoints, of which the newest is kept; 0: none; default: 500"
+    add("--save_steps", type=_whole(0), default=500, metavar="N", help=save_help)
+    add("--debug", action="store_true", help="show tracebacks and all warnings")
     add("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if arguments.teacher is not None and arguments.model_name_or_path is not None:
+        parser.error("--teacher and --model_name_or_path exclude each other: the student starts from the teacher")
+    if arguments.resume and arguments.overwrite_output_dir:
+        parser.error("--resume and --overwrite_output_dir exclude each other")
+    if arguments.warmup_ratio > 1:
+        parser.error(f"argument --warmup_ratio: must be at most 1; found {arguments.warmup_ratio:g}")
+    return arguments
 
 
 def _whole(least: int) -> Callable[[str], int]:
@@ -58,11 +87,11 @@ def _whole(least: int) -> Callable[[str], int]:
     return parse
 
 
-def _number(above: float) -> Callable[[str], float]:
+def _number(least: float, may_equal: bool = False) -> Callable[[str], float]:
     def parse(text: str) -> float:
         value = float(text)
-        if not math.isfinite(value) or value <= above:
-            raise argparse.ArgumentTypeError(f"must be above {max(above, 0):g}; found {text}")
+        if not math.isfinite(value) or value < least or (value == least and not may_equal):
+            raise argparse.ArgumentTypeError(f"must be {'at least' if may_equal else 'above'} {least:g}; found {text}")
         return value
 
     parse.__name__ = "number"

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 __all__ = ["TrainingProgress"]
 
 _LINE_SECONDS = 15.0
+
+
+class _TwoLines(Progress):
+    """The bar, and below it a line that may be as wide as the terminal."""
+
+    below = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        if self.below:
+            yield Text(f"  {self.below}")
 
 
 class TrainingProgress:
@@ -23,17 +36,19 @@ class TrainingProgress:
         self.console, self.title, self.total, self.done = console, title, total, done
         self._first_step = done
         self._started = self._last_line = time.monotonic()
-        self._bar: Progress | None = None
+        self._bar: _TwoLines | None = None
         if console is not None and console.is_terminal:
-            self._bar = Progress(
+            self._bar = _TwoLines(
                 TextColumn("{task.description}"),
-                BarColumn(bar_width=20),
+                BarColumn(bar_width=16),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[figures]}"),
+                TextColumn("{task.fields[pace]}"),
                 TimeRemainingColumn(),
+                TextColumn("left"),
                 console=console,
+                refresh_per_second=4,
             )
-            self._task = self._bar.add_task(title, total=total, completed=done, figures="")
+            self._task = self._bar.add_task(title, total=total, completed=done, pace="")
 
     def __enter__(self) -> TrainingProgress:
         if self._bar:
@@ -46,18 +61,21 @@ class TrainingProgress:
         if self._bar:
             self._bar.stop()
 
-    def update(self, figures: str) -> None:
-        """One more step is done."""
+    def update(self, figures: str, pace: str) -> None:
+        """One more step is done. figures: losses and bits; pace: rate and speed."""
         self.done += 1
         if self._bar:
-            self._bar.update(self._task, completed=self.done, figures=figures)
+            self._bar.below = figures
+            self._bar.update(self._task, completed=self.done, pace=pace)
         elif self.console is not None:
             now = time.monotonic()
             if self.done == self.total or now - self._last_line >= _LINE_SECONDS:
                 self._last_line = now
-                self.console.print(f"{self.title} {self.done}/{self.total}  {figures}  {self._left(now)} left")
+                line = f"{self.title} {self.done}/{self.total}  {figures}  {pace}  {self._left(now)} left"
+                self.console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def _left(self, now: float) -> str:
         per_step = (now - self._started) / (self.done - self._first_step)
-        seconds = round(per_step * (self.total - self.done))
-        return f"{seconds // 60}:{seconds % 60:02d}"
+        minutes, seconds = divmod(round(per_step * (self.total - self.done)), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02d}:{seconds:02d}"

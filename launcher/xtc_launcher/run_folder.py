@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,10 +43,21 @@ class RunFolder:
         """The figures of the run."""
         return self.path / "results.json"
 
-    def begin(self, settings: dict[str, Any]) -> None:
-        """Make the folder and note what the run is."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.path / _MARKER, settings)
+    def begin(self, settings: dict[str, Any], resume: bool) -> None:
+        """Make the folder and note what the run is; an earlier run's parts go unless it is resumed.
+
+        Raises DataError if it cannot be written.
+        """
+        try:
+            if not resume:
+                # The figures first: without them nothing takes what is left for a finished run.
+                self.results.unlink(missing_ok=True)
+                for folder in (self.checkpoints, self.packed, self.teacher):
+                    shutil.rmtree(folder, ignore_errors=True)
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_json(self.path / _MARKER, settings)
+        except OSError as error:
+            raise DataError(f"--output_dir {self.path} cannot be written: {error.strerror}") from error
 
     def keep_newest_checkpoint(self) -> None:
         """Delete all checkpoints of this run but the one that DeepSpeed's ``latest`` names."""
@@ -59,25 +71,38 @@ class RunFolder:
 
 
 def choose_folder(
-    wanted: Path | None, default_name: str, settings: dict[str, Any], resume: bool, overwrite: bool
+    wanted: Path | None,
+    default_name: str,
+    settings: dict[str, Any],
+    resume: bool,
+    overwrite: bool,
+    teacher: str | None = None,
 ) -> RunFolder:
     """The folder of this run; nothing is written yet.
 
-    Raises DataError where it holds something that the run would overwrite, or nothing to resume.
+    Raises DataError where it holds something that the run would overwrite (``teacher`` too) or nothing to
+    resume, and where it could not be written.
     """
     if wanted is None:
-        if resume:
-            raise DataError("--resume needs --output_dir, the folder of the run to go on with")
+        if resume or overwrite:
+            flag = "--resume" if resume else "--overwrite_output_dir"
+            raise DataError(f"{flag} needs --output_dir, the folder of the run")
         wanted = _free(Path("output") / default_name)
-    if resume:
-        _check_resumable(wanted, settings)
-    elif wanted.exists() and not wanted.is_dir():
+    folder = RunFolder(wanted)
+    if wanted.exists() and not wanted.is_dir():
         raise DataError(f"--output_dir {wanted} is a file")
-    elif wanted.exists() and any(wanted.iterdir()) and not (overwrite and (wanted / _MARKER).is_file()):
-        if (wanted / _MARKER).is_file():
+    _check_writable(wanted)
+    if resume:
+        _check_resumable(folder, settings)
+    elif wanted.exists() and any(wanted.iterdir()):
+        is_run = (wanted / _MARKER).is_file()
+        if not is_run:
+            raise DataError(f"--output_dir {wanted} holds files that are not a run's; name another folder")
+        if not overwrite:
             raise DataError(f"--output_dir {wanted} holds a run; add --resume or --overwrite_output_dir")
-        raise DataError(f"--output_dir {wanted} holds files that are not a run's; name another folder")
-    return RunFolder(wanted)
+        if teacher is not None and wanted.resolve() in Path(teacher).expanduser().resolve().parents:
+            raise DataError(f"--teacher {teacher} lies in the folder that --overwrite_output_dir empties")
+    return folder
 
 
 def _free(folder: Path) -> Path:
@@ -88,12 +113,30 @@ def _free(folder: Path) -> Path:
     return candidate
 
 
-def _check_resumable(folder: Path, settings: dict[str, Any]) -> None:
+def _check_writable(folder: Path) -> None:
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise DataError(f"--output_dir {folder} cannot be made: {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise DataError(f"--output_dir {folder} cannot be written: no permission for {there}")
+
+
+def _check_resumable(folder: RunFolder, settings: dict[str, Any]) -> None:
     try:
-        before = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
+        before = json.loads((folder.path / _MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise DataError(f"--output_dir {folder} holds no run to resume") from None
+        before = None
+    if not isinstance(before, dict):
+        raise DataError(f"--output_dir {folder.path} holds no run to resume")
     changed = [key for key in settings if before.get(key) != settings[key]]
     if changed:
-        told = "; ".join(f"{key} was {before.get(key)!r}, is {settings[key]!r}" for key in changed)
-        raise DataError(f"--resume: this is not the same run: {told}")
+        told = "; ".join(_difference(key, before.get(key), settings[key]) for key in changed)
+        raise DataError(f"--resume: the run in {folder.path} is another one: {told}")
+    if folder.results.is_file():
+        raise DataError(f"--resume: the run in {folder.path} is finished; its figures are in {folder.results}")
+
+
+def _difference(key: str, before: Any, now: Any) -> str:
+    if isinstance(now, dict):
+        return f"the config's {'compression_training block' if key == 'block' else 'DeepSpeed part'} has changed"
+    return f"{key} was {before!r}, is {now!r}"

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from rich.console import Console
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
+from xtc_ds.distributed import rank, world_size
 from xtc_ds.errors import EngineError
 from xtc_launcher.batching import EncodedDataset, LengthGroupedBatchSampler, PadCollator
 from xtc_launcher.models import no_decay_groups
 from xtc_launcher.progress import TrainingProgress
 
 __all__ = ["TrainOptions", "Trainer", "build_optimizer", "total_steps"]
+
+_SPEED_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class TrainOptions:
     rate: float
     warmup: int
     weight_decay: float
+    seed: int = 0
 
 
 def total_steps(max_steps: int | None, epochs: float, steps_per_epoch: int) -> int:
@@ -40,16 +46,17 @@ def total_steps(max_steps: int | None, epochs: float, steps_per_epoch: int) -> i
 
 def build_optimizer(model: Any, options: TrainOptions, config: dict[str, Any]) -> dict[str, Any]:
     """``optimizer`` and ``lr_scheduler`` arguments for ``initialize``; what the config holds is left to DeepSpeed."""
-    if config.get("optimizer"):
-        return {"model_parameters": no_decay_groups(model, options.weight_decay)}
-    optimizer = AdamW(no_decay_groups(model, options.weight_decay), lr=options.rate, eps=1e-8, fused=True)
-    if config.get("scheduler"):
-        return {"optimizer": optimizer}
+    groups = no_decay_groups(model, options.weight_decay)
+    arguments: dict[str, Any] = {"model_parameters": groups}
+    if not config.get("optimizer"):
+        arguments = {"optimizer": AdamW(groups, lr=options.rate, eps=1e-8, fused=True)}
+    if not config.get("scheduler"):
+        arguments["lr_scheduler"] = lambda inner: _schedule(inner, options)
+    return arguments
 
-    def schedule(inner: Optimizer) -> LambdaLR:
-        return LambdaLR(inner, lambda step: _linear(step, options))
 
-    return {"optimizer": optimizer, "lr_scheduler": schedule}
+def _schedule(optimizer: Optimizer, options: TrainOptions) -> LambdaLR:
+    return LambdaLR(optimizer, lambda step: _linear(step, options))
 
 
 def _linear(step: int, options: TrainOptions) -> float:
@@ -60,7 +67,10 @@ def _linear(step: int, options: TrainOptions) -> float:
 
 @dataclass
 class Trainer:
-    """Runs an engine over an epoch-wise sampler until ``options.steps`` optimizer steps are done."""
+    """Runs an engine over an epoch-wise sampler until ``options.steps`` optimizer steps are done.
+
+    losses: of every optimizer step, the mean over its examples on all ranks.
+    """
 
     engine: Any
     data: EncodedDataset
@@ -76,50 +86,68 @@ class Trainer:
         self.engine.train()
         self.sampler.start_at(start)
         step = start
+        times: deque[float] = deque([time.monotonic()], maxlen=_SPEED_STEPS + 1)
         with TrainingProgress(self.console, self.options.title, self.options.steps, start) as progress:
             while step < self.options.steps:
+                micro_losses: list[torch.Tensor] = []
                 loader = DataLoader(self.data, batch_sampler=self.sampler, collate_fn=self.collate)
-                began = time.monotonic()
                 for batch in loader:
                     completes_a_step = self.engine.is_gradient_accumulation_boundary()
-                    loss = self._micro_step(batch)
+                    rate = max(group["lr"] for group in self.engine.optimizer.param_groups)
+                    self._micro_step(batch, step, micro_losses, completes_a_step)
                     if not completes_a_step:
                         continue
                     step += 1
-                    now = time.monotonic()
-                    progress.update(self._figures(loss, self.sampler.global_batch_size / (now - began)))
+                    micro_losses.clear()
+                    times.append(time.monotonic())
+                    speed = (len(times) - 1) * self.sampler.global_batch_size / max(times[-1] - times[0], 1e-9)
+                    progress.update(self._figures(), f"lr {rate:.1e}  {speed:.0f} samples/s")
                     self.after_step(step)
-                    began = time.monotonic()
                     if step == self.options.steps:
                         return
                 self.sampler.set_epoch(self.sampler.epoch + 1)
 
-    def _micro_step(self, batch: dict[str, torch.Tensor]) -> float:
+    def _micro_step(
+        self, batch: dict[str, torch.Tensor], step: int, micro_losses: list[torch.Tensor], completes_a_step: bool
+    ) -> None:
+        # Dropout follows from the step alone, so that a resumed run draws what an uninterrupted one does.
+        draw = (self.options.seed * 1_000_003 + step) * 4099 + len(micro_losses)
+        torch.manual_seed((draw * world_size() + rank()) % 2**63)
         batch = {name: tensor.to(self.engine.device) for name, tensor in batch.items()}
+        if batch["labels"].is_floating_point():
+            batch["labels"] = batch["labels"].to(next(self.engine.module.parameters()).dtype)
         loss = self.engine(**batch).loss
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise EngineError(
-                f"the loss is {value} at step {self.engine.global_steps + 1}; "
-                "lower --learning_rate, or train in float32 or bf16"
-            )
+        micro_losses.append(loss.detach().float())
+        if completes_a_step:
+            self._note(torch.stack(micro_losses).mean(), step)
         self.engine.backward(loss)
         self.engine.step()
-        self.losses.append(value)
-        return value
 
-    def _figures(self, loss: float, samples_per_second: float) -> str:
-        parts = [f"loss {loss:.4f}"]
+    def _note(self, loss: torch.Tensor, step: int) -> None:
+        # Of all ranks, so that all of them stop if one has to.
+        if world_size() > 1:
+            dist.all_reduce(loss)
+            loss /= world_size()
+        value = float(loss)
+        if not math.isfinite(value):
+            raise EngineError(
+                f"the loss is {value} at step {step + 1}; lower --learning_rate or --teacher_learning_rate, "
+                "or train in float32 or bf16"
+            )
+        self.losses.append(value)
+
+    def _figures(self) -> str:
+        text = f"loss {self.losses[-1]:.4f}"
         extra = getattr(self.engine, "xtc", None)
-        if extra is not None:
-            named = {k: v for k, v in extra.loss_parts().items() if k != "loss"}
-            if named:
-                parts[0] += " (" + ", ".join(f"{name} {value:.3f}" for name, value in named.items()) + ")"
-            bits = extra.schedule.bits()
-            for short, group in (("W", "weights"), ("A", "activations")):
-                if bits[group]:
-                    parts.append(short + "/".join(f"{b:g}" for b in sorted(set(bits[group].values()))))
-        rates = [group["lr"] for group in self.engine.optimizer.param_groups]
-        parts.append(f"lr {max(rates):.1e}")
-        parts.append(f"{samples_per_second:.0f} samples/s")
-        return "  ".join(parts)
+        if extra is None:
+            return text
+        kd = extra.plan.config.kd
+        hidden = {"loss"} if kd is None or kd.hard_label_weight else {"loss", "hard"}
+        named = {name: value for name, value in extra.loss_parts().items() if name not in hidden}
+        if named:
+            text += " (" + ", ".join(f"{name} {value:.3f}" for name, value in named.items()) + ")"
+        bits = extra.schedule.bits()
+        for short, group in (("W", "weights"), ("A", "activations")):
+            if bits[group]:
+                text += f" {short}" + "/".join(f"{b:g}" for b in sorted(set(bits[group].values())))
+        return text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor, nn
 
@@ -9,19 +11,24 @@ from xtc_ds.config import CompressionConfig
 from xtc_ds.distillation import load_teacher
 from xtc_ds.errors import ConfigError, Problem
 from xtc_ds.export.clone import clone_model
-from xtc_ds.zero import gathered
+from xtc_ds.export.freeze import unwrap
+from xtc_ds.zero import gathered, is_partitioned
 
 __all__ = ["resolve_teacher", "snapshot"]
+
+logger = logging.getLogger(__name__)
 
 
 def resolve_teacher(model: nn.Module, config: CompressionConfig, teacher: nn.Module | str | None) -> nn.Module | None:
     """The teacher given by argument, else by the ``kd`` block; "self" is a copy of the model as it is now.
 
-    None if nobody needs one. Raises ConfigError if distillation is on without a teacher, TeacherError if
-    it cannot be loaded.
+    None if nobody needs one. A partitioned teacher is copied whole. Raises ConfigError if distillation is on
+    without a teacher, TeacherError if it cannot be loaded.
     """
     needed = config.kd is not None or config.layer_reduction is not None
     if not needed:
+        if teacher is not None:
+            logger.warning("the teacher is not used: the config has neither kd nor layer_reduction enabled")
         return None
     source = teacher if teacher is not None else (config.kd.teacher if config.kd else None)
     if source is None:
@@ -33,7 +40,9 @@ def resolve_teacher(model: nn.Module, config: CompressionConfig, teacher: nn.Mod
         source = snapshot(model) if source == "self" else load_teacher(source, model)
     elif source is model:
         source = snapshot(model)
-    return source.requires_grad_(False).eval()
+    # No engine gathers the teacher's parameters for its forward: they must be whole.
+    source = unwrap(source)
+    return snapshot(source) if any(is_partitioned(parameter) for parameter in source.parameters()) else source
 
 
 def snapshot(model: nn.Module) -> nn.Module:

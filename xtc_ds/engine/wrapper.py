@@ -75,9 +75,9 @@ class _XtcEngineMixin:
             return path, client_state
         if ours.get("compression_training") != dict(self.xtc.plan.config.raw):
             logger.warning("%s was trained with another compression_training block than this run's", path)
-        self.xtc.earlier_steps = 0
-        self.xtc.earlier_steps = int(ours["step"]) - _applied_steps(self)
         self.xtc.schedule.load_state_dict(ours)
+        self.xtc.earlier_steps = 0
+        self.xtc.earlier_steps = self.xtc.schedule.step - _applied_steps(self)
         return path, client_state
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TypeVar
+from types import MethodType
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -14,6 +15,8 @@ M = TypeVar("M", bound=nn.Module)
 
 # Attributes that a training engine leaves on modules; a copy must not hold the engine.
 _ENGINE_PREFIXES = ("ds_", "_external_params", "pre_bwd_fn", "post_bwd_fn", "applied_pre_backward")
+# What accelerate's hooks put in front of a module's forward; it holds the module itself.
+_ACCELERATE = {"_hf_hook", "_old_forward", "forward"}
 
 
 def clone_model(
@@ -55,12 +58,10 @@ class _Cloner:
     def _same_class(self, name: str, old: nn.Module) -> nn.Module:
         new = old.__class__.__new__(old.__class__)
         self.modules[id(old)] = new
+        left_behind = _ACCELERATE if "_hf_hook" in old.__dict__ else set()
         for key, value in old.__dict__.items():
-            if key.startswith(_ENGINE_PREFIXES):
-                continue
-            if "hooks" in key and isinstance(value, dict):
-                value = OrderedDict()
-            new.__dict__[key] = value
+            if not key.startswith(_ENGINE_PREFIXES) and key not in left_behind:
+                new.__dict__[key] = _attribute(key, value, old, new)
         new.__dict__["_parameters"] = {k: self._tensor(p, True) for k, p in old._parameters.items()}
         new.__dict__["_buffers"] = {
             k: self._tensor(b, False, k not in old._non_persistent_buffers_set) for k, b in old._buffers.items()
@@ -82,3 +83,13 @@ class _Cloner:
                 new = nn.Parameter(new, requires_grad=False)
             self.tensors[id(old)] = new
         return self.tensors[id(old)]
+
+
+def _attribute(key: str, value: Any, old: nn.Module, new: nn.Module) -> Any:
+    if "hooks" in key and isinstance(value, dict):
+        return OrderedDict()
+    if key == "_compiled_call_impl":
+        return None  # it would call the old module
+    if isinstance(value, MethodType) and value.__self__ is old:
+        return MethodType(value.__func__, new)
+    return value

@@ -31,12 +31,19 @@ def freeze(model: Any, float_dtype: str | None = None) -> nn.Module:
     float_dtype: "float32", "float16" or "bfloat16", how scales and leftover floats are stored; by default
         what the config's ``export`` block says.
 
-    Raises ExportError where a value does not fit ``float_dtype``.
+    A frozen model is returned as it is. Raises ExportError where a value does not fit ``float_dtype``, where a
+    static activation range has never seen an input, and for a frozen model that stores another ``float_dtype``.
     """
     module = unwrap(model)
-    if is_frozen(module):
-        return module
     dtype_name = float_dtype or _planned_dtype(module)
+    if dtype_name not in _FLOATS:
+        raise ExportError(f"float_dtype: found {dtype_name!r}; allowed: {', '.join(_FLOATS)}")
+    if is_frozen(module):
+        if dtype_name != _planned_dtype(module):
+            raise ExportError(
+                f"the model is frozen for {_planned_dtype(module)}; freeze the trained model again for {dtype_name}"
+            )
+        return module
     frozen = _Freezer(dtype_name).run(module)
     # A copy of the config: the training model keeps its own.
     config = getattr(module, "config", None)
@@ -53,12 +60,12 @@ def is_frozen(model: nn.Module) -> bool:
 
 
 def unwrap(model: Any) -> nn.Module:
-    """The model itself, out of a DeepSpeed engine or a data-parallel wrapper."""
+    """The model itself, out of a DeepSpeed engine, a data-parallel wrapper or ``torch.compile``."""
     from deepspeed import DeepSpeedEngine
 
     while isinstance(model, (DeepSpeedEngine, nn.parallel.DistributedDataParallel, nn.DataParallel)):
         model = model.module
-    return model  # type: ignore[no-any-return]
+    return getattr(model, "_orig_mod", model)  # type: ignore[no-any-return]
 
 
 class _Freezer:
@@ -66,6 +73,7 @@ class _Freezer:
         self.float_dtype = _FLOATS[float_dtype]
         self.packed: dict[tuple[int, str | None, Grouping], PackedLayer] = {}
         self.names: dict[int, str] = {}
+        self.parameters: dict[int, nn.Parameter] = {}
 
     def run(self, model: nn.Module) -> nn.Module:
         self.names = {id(p): name for name, p in [*model.named_parameters(), *model.named_buffers()]}
@@ -75,10 +83,16 @@ class _Freezer:
 
     def tensor(self, old: Tensor, stored: bool) -> Tensor:
         """A copy on the CPU in the dtype of the original, rounded if the file holds it."""
+        if id(old) in self.parameters:
+            return self.parameters[id(old)]
         with gathered([old]):
             value = old.detach().cpu().clone()
-        rounds = stored and value.is_floating_point()
-        return self.rounded(value, self.names.get(id(old), "")) if rounds else value
+        if stored and value.is_floating_point():
+            value = self.rounded(value, self.names.get(id(old), ""))
+        if isinstance(old, nn.Parameter):
+            # Shared by several modules: all get the same one.
+            self.parameters[id(old)] = value = nn.Parameter(value, requires_grad=False)
+        return value
 
     def rounded(self, value: Tensor, name: str) -> Tensor:
         stored = value.to(self.float_dtype)
@@ -101,8 +115,13 @@ class _Freezer:
         )
         self._fill_weight(layer, module.weight_rule, weight, name, transposed=hasattr(module, "nf"))
         if bias is not None:
-            layer.bias.data = self.tensor(bias, True)  # type: ignore[union-attr]
+            layer._parameters["bias"] = self.tensor(bias, True)  # type: ignore[assignment]
         if hasattr(module, "activation_quantizer"):
+            if not module.activation_quantizer.calibrated:  # type: ignore[union-attr]
+                raise ExportError(
+                    f"{name}: its static activation range has seen no input, so it cannot be shipped; train first, "
+                    'exclude the module if training never calls it, or set "range_calibration": "dynamic"'
+                )
             observed = self.tensor(module.activation_quantizer.x_min_max, True)  # type: ignore[union-attr, arg-type]
             layer.activation_quantizer.x_min_max.copy_(observed)  # type: ignore[union-attr, operator]
         return layer
@@ -115,11 +134,12 @@ class _Freezer:
         if twin is not layer:
             share_packed_tensors(layer, twin)
             return
+        if rule is None:
+            whole = self.tensor(weight, True)
+            layer._parameters["weight"] = nn.Parameter(whole.t().contiguous(), False) if transposed else whole  # type: ignore[assignment]
+            return
         with gathered([weight]):
             w_OI = weight.detach().t() if transposed else weight.detach()
-            if rule is None:
-                layer.weight.copy_(self.rounded(w_OI.cpu(), f"{name}.weight"))
-                return
             encoded = rule.target_format.encode(rule.grouping.split(w_OI))
         if not bool(encoded.scale.isfinite().all()):
             raise ExportError(f"{name}.weight holds NaN or infinite values; it cannot be packed")

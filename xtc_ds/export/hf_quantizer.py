@@ -14,7 +14,7 @@ from transformers.quantizers.auto import (
 from transformers.quantizers.base import HfQuantizer
 
 from xtc_ds.errors import ExportError
-from xtc_ds.export.packed import PackedLayer, build_packed, share_packed_tensors
+from xtc_ds.export.packed import build_packed, share_packed_tensors
 from xtc_ds.export.quantization_config import QUANT_METHOD, XtcQuantizationConfig
 from xtc_ds.export.tensors import file_metadata, stored_tensors
 
@@ -53,9 +53,10 @@ class XtcHfQuantizer(HfQuantizer):  # type: ignore[misc]
 def install_packed_layers(model: nn.Module, config: XtcQuantizationConfig) -> None:
     """Replace the modules that ``config`` names by empty packed ones on the meta device.
 
-    Raises ExportError where the model has no such module or its shape differs.
+    Raises ExportError where the model has no such module or its shape differs, before anything is replaced.
     """
     modules = dict(model.named_modules())
+    packed: dict[int, nn.Module] = {}
     for name, spec in config.specs().items():
         module = modules.get(name)
         weight = getattr(module, "weight", None)
@@ -67,16 +68,19 @@ def install_packed_layers(model: nn.Module, config: XtcQuantizationConfig) -> No
         bias = getattr(module, "bias", None) is not None
         padding = getattr(module, "padding_idx", None)
         with torch.device("meta"):
-            packed = build_packed(spec, bias=bias, padding_idx=padding, dtype=weight.dtype, device="meta")
-        model.set_submodule(name, packed.train(module.training))
+            layer = build_packed(spec, bias=bias, padding_idx=padding, dtype=weight.dtype, device="meta")
+        packed[id(module)] = layer.train(module.training)
+    # A module may hang in several places; the config names one.
+    for parent in list(model.modules()):
+        for key, child in parent._modules.items():
+            if id(child) in packed:
+                parent._modules[key] = packed[id(child)]
 
 
 def tie_packed_layers(model: nn.Module, config: XtcQuantizationConfig) -> None:
-    """Let tied layers share their packed tensors, which the file holds once."""
+    """Let tied layers share their weights, which the file holds once."""
     for name, owner in config.tied.items():
-        layer, source = model.get_submodule(name), model.get_submodule(owner)
-        assert isinstance(layer, PackedLayer) and isinstance(source, PackedLayer)
-        share_packed_tensors(layer, source)
+        share_packed_tensors(model.get_submodule(name), model.get_submodule(owner))
 
 
 def _check_files(files: list[str] | None, config: XtcQuantizationConfig) -> None:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -25,6 +26,7 @@ def load(folder: str | os.PathLike[str], **kwargs: Any) -> nn.Module:
     import transformers
 
     read_quantization_config(folder)
+    _check_file(folder)
     config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
     name = (config.get("architectures") or [""])[0]
     model_class = getattr(transformers, name, None)
@@ -40,18 +42,34 @@ def load_into(model: nn.Module, folder: str | os.PathLike[str]) -> nn.Module:
     Raises ExportError where structure or file do not fit.
     """
     config = read_quantization_config(folder)
-    tensors = load_file(Path(folder) / "model.safetensors")
+    file = _check_file(folder)
+    try:
+        tensors = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise ExportError(f"{file}: cannot be read: {error}") from error
     install_packed_layers(model, config)
-    for name, layer in model.named_modules():
-        if name in config.specs():
-            layer.to_empty(device="cpu")
+    for name in config.specs():
+        model.get_submodule(name).to_empty(device="cpu")
     tie_packed_layers(model, config)
-    tied = {f"{name}.{key}" for name in config.tied for key in ("weight", "weight_scale", "weight_zero")}
-    missing, unexpected = model.load_state_dict(tensors, strict=False)
-    missing = [name for name in missing if name not in tied]
+    try:
+        missing, unexpected = model.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:  # shapes
+        raise ExportError(f"{folder}: {error}") from error
+    # Shared tensors are stored under one of their names.
+    own = model.state_dict(keep_vars=True)
+    filled = {id(own[name]) for name in tensors if name in own}
+    missing = [name for name in missing if id(own[name]) not in filled]
     if missing or unexpected:
         raise ExportError(f"{folder}: missing tensors {missing[:5]}, unexpected {unexpected[:5]}")
+    model.xtc_float_dtype = config.float_dtype  # type: ignore[assignment]
     return model.eval()
+
+
+def _check_file(folder: str | os.PathLike[str]) -> Path:
+    file = Path(folder) / "model.safetensors"
+    if not file.is_file():
+        raise ExportError(f"{folder}: has no model.safetensors; export the model again")
+    return file
 
 
 def read_quantization_config(folder: str | os.PathLike[str]) -> XtcQuantizationConfig:

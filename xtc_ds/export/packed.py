@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xtc_ds.errors import FormatError
+from xtc_ds.errors import ExportError, FormatError
 from xtc_ds.formats import ActivationFormat, Encoded, Grouping, WeightFormat, fake_quantize_activation, get_format
 from xtc_ds.kernels import linear_on_codes
 from xtc_ds.layers import RangeObserver
@@ -113,6 +113,8 @@ class PackedLinear(PackedLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., I) to (..., O)."""
+        if not x.is_floating_point():
+            raise ExportError(f"a packed layer was given {x.dtype}: the model casts to the dtype of its packed weight")
         observer = getattr(self, "activation_quantizer", None)
         range_ = observer.x_min_max if observer is not None else None
         spec = self.spec
@@ -178,8 +180,8 @@ def build_packed(
     return PackedLinear(spec, bias, dtype, device)
 
 
-def share_packed_tensors(layer: PackedLayer, owner: PackedLayer) -> None:
-    """Let ``layer`` use the weight tensors of ``owner``: tied layers have one set."""
+def share_packed_tensors(layer: nn.Module, owner: nn.Module) -> None:
+    """Let ``layer`` use the weight tensors of ``owner``: tied layers have one set. Float weights may be unpacked."""
     layer._parameters["weight"] = owner._parameters["weight"]
     for key in ("weight_scale", "weight_zero"):
         if key in owner._buffers:

@@ -23,7 +23,7 @@ class XtcQuantizationConfig(QuantizationConfigMixin):  # type: ignore[misc]
     format_version: of the file layout; newer versions are refused.
     float_dtype: how scales and leftover floats are stored.
     layers: a list of ``{"modules": [names], "kind", "format", "grouping", "groups", "shape", "activation"}``.
-    tied: module name to the earlier module whose packed tensors it shares.
+    tied: module name to the earlier module whose weight it shares.
 
     Raises ExportError where a value is not understood.
     """
@@ -64,11 +64,15 @@ def describe_packed(model: nn.Module, float_dtype: str) -> XtcQuantizationConfig
     entries: dict[PackedSpec, list[str]] = {}
     first: dict[int, str] = {}
     tied: dict[str, str] = {}
-    for name, module in model.named_modules():
-        if isinstance(module, PackedLayer):
-            entries.setdefault(module.spec, []).append(name)
-            owner = first.setdefault(id(module.weight), name)
-            if owner != name:
+    modules = dict(model.named_modules())
+    for name, module in modules.items():
+        packed = isinstance(module, PackedLayer)
+        if packed:
+            entries.setdefault(module.spec, []).append(name)  # type: ignore[arg-type]
+        if (weight := module._parameters.get("weight")) is not None:
+            owner = first.setdefault(id(weight), name)
+            # A float weight may be tied to a module that is not packed.
+            if owner != name and (packed or isinstance(modules[owner], PackedLayer)):
                 tied[name] = owner
     layers = [{"modules": names, **_write_spec(spec)} for spec, names in entries.items()]
     return XtcQuantizationConfig(FORMAT_VERSION, float_dtype, layers, tied)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from xtc_ds.export.quantization_config import FORMAT_VERSION
+from xtc_ds.export.quantization_config import FORMAT_VERSION, describe_packed
 
 __all__ = ["file_metadata", "stored_tensors"]
 
@@ -13,10 +13,13 @@ __all__ = ["file_metadata", "stored_tensors"]
 def stored_tensors(model: nn.Module, float_dtype: str) -> dict[str, Tensor]:
     """Name to contiguous CPU tensor: codes as uint8, floats in ``float_dtype``, shared tensors once."""
     dtype = getattr(torch, float_dtype)
+    # Moving a model to another device or dtype parts the buffers of tied layers, not their parameters.
+    tied = describe_packed(model, float_dtype).tied
+    twins = {f"{name}.{key}" for name in tied for key in ("weight", "weight_scale", "weight_zero")}
     seen: set[int] = set()
     result = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
-        if id(tensor) in seen:
+        if id(tensor) in seen or name in twins:
             continue
         seen.add(id(tensor))
         value = tensor.detach().to("cpu")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
@@ -37,8 +38,8 @@ class ExportReport:
 def export_packed(model: Any, folder: str | os.PathLike[str], tokenizer: Any = None) -> ExportReport:
     """Write ``model`` to ``folder`` as ``model.safetensors`` and ``config.json`` with its ``quantization_config``.
 
-    model: a frozen model, or a compressed one or its engine, which is frozen first (a call for all ranks;
-        rank 0 writes).
+    model: a frozen model, or a compressed one or its engine, which is frozen first. A call for all ranks in
+        both cases; rank 0 writes.
     tokenizer: saved beside the model if given.
 
     The folder appears whole or not at all. One that exists is replaced only if it is an earlier export or
@@ -49,20 +50,21 @@ def export_packed(model: Any, folder: str | os.PathLike[str], tokenizer: Any = N
 
 
 def _write(frozen: nn.Module, folder: Path, tokenizer: Any) -> ExportReport:
-    _check_target(folder)
+    target = Path(os.path.abspath(folder))
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        _check_target(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:
             _write_files(frozen, temporary, tokenizer)
             temporary.chmod(0o755)
-            _move_into_place(temporary, folder)
+            _move_into_place(temporary, target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise ExportError(f"cannot write {folder}: {error}") from error
-    size = (folder / WEIGHTS_NAME).stat().st_size
-    with (folder / WEIGHTS_NAME).open("rb") as file:
+    size = (target / WEIGHTS_NAME).stat().st_size
+    with (target / WEIGHTS_NAME).open("rb") as file:
         header = 8 + int.from_bytes(file.read(8), "little")
     return ExportReport(folder, size, size - header, header)
 
@@ -74,8 +76,12 @@ def _write_files(frozen: nn.Module, folder: Path, tokenizer: Any) -> None:
     config = getattr(frozen, "config", None)
     if config is not None and hasattr(config, "save_pretrained"):
         config.architectures = [type(frozen).__name__]
-        config.dtype = str(next(p.dtype for p in frozen.parameters() if p.is_floating_point())).removeprefix("torch.")
+        floats = (p.dtype for p in frozen.parameters() if p.is_floating_point())
+        config.dtype = str(next(floats, "float32")).removeprefix("torch.")
         config.save_pretrained(folder)
+        generation = getattr(frozen, "generation_config", None)
+        if generation is not None:
+            generation.save_pretrained(folder)
     else:
         content = {"quantization_config": describe_packed(frozen, float_dtype).to_dict()}
         (folder / "config.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -88,6 +94,8 @@ def _check_target(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise ExportError(f"{folder} is a file; name a folder that does not exist yet")
+    if Path.cwd().is_relative_to(folder):
+        raise ExportError(f"{folder} is or holds the current folder, which cannot be replaced; name another folder")
     if any(folder.iterdir()) and not _is_export(folder):
         raise ExportError(f"{folder} holds files that are not an earlier export; name another folder")
 
@@ -105,11 +113,12 @@ def _move_into_place(temporary: Path, folder: Path) -> None:
         temporary.rename(folder)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-    folder.rename(old / folder.name)
     try:
-        temporary.rename(folder)
-    except OSError:
-        (old / folder.name).rename(folder)
-        raise
+        folder.rename(old / folder.name)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            (old / folder.name).rename(folder)
+            raise
     finally:
         shutil.rmtree(old, ignore_errors=True)

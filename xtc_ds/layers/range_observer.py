@@ -34,18 +34,21 @@ class RangeObserver(nn.Module):
         return self._seen
 
     def forward(self, x: Tensor) -> None:
-        """Take in one batch; does nothing in evaluation."""
-        if not self.training:
+        """Take in one batch; does nothing in evaluation and for what a backward pass computes again."""
+        # Gradient checkpointing runs layers a second time in the backward pass: the batch is no new one.
+        if not self.training or not x.numel() or torch._C._current_graph_task_id() != -1:
             return
         with torch.no_grad():
             batch = torch.stack([x.detach().min(), x.detach().max()]).to(self.x_min_max.dtype)
-            if self.calibrated:
-                self.x_min_max.mul_(_MOMENTUM).add_(batch, alpha=1 - _MOMENTUM)
-            else:
-                self.x_min_max.copy_(batch)
+            mean = self.x_min_max * _MOMENTUM + batch * (1 - _MOMENTUM) if self.calibrated else batch
+            # An overflow (its step is skipped) must not stay in the average for ever.
+            self.x_min_max.copy_(torch.where(batch.isfinite().all(), mean, self.x_min_max))
+        # Also where the range is one point, such as an input that is all zero.
+        self._seen = True
 
     def _apply(self, fn: Any, recurse: bool = True) -> RangeObserver:
         # A 16-bit model keeps this average in float32: its steps of 5% would round away.
+        exact = self.x_min_max
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.x_min_max = self.x_min_max.float()
+        self.x_min_max = self.x_min_max.float() if exact.is_meta else exact.to(self.x_min_max.device)
         return self

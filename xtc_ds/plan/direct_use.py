@@ -22,7 +22,7 @@ def reads_weight_of(parent: nn.Module, child: str) -> str | None:
     read, or that reaches the weight in another way, is not seen.
     """
     pattern = rf"\bself\.{re.escape(child)}\.weight\b(?!\s*=[^=])"
-    for name, source in _methods(type(parent)):
+    for name, source in _methods(type(parent)):  # type: ignore[arg-type]
         if re.search(pattern, source):
             return name
     return None
@@ -35,7 +35,7 @@ def _methods(kind: type[nn.Module]) -> tuple[tuple[str, str], ...]:
         if owner is nn.Module:
             break
         for name, member in vars(owner).items():
-            if name in found or name in _BUILDING or not inspect.isfunction(member):
+            if name in found or name in _BUILDING or name.startswith("resize_") or not inspect.isfunction(member):
                 continue
             try:
                 found[name] = (f"{owner.__name__}.{name}", inspect.getsource(member))

@@ -53,7 +53,8 @@ def make_plan(model: nn.Module, config: CompressionConfig, teacher: nn.Module | 
     if problems:
         raise PlanError(problems)
     before = dict(model.named_modules())
-    sizes = count_sizes(before, modules, tuple(weights), config.export.float_dtype)
+    ranges = tuple(row.module for row in activations if row.format.calibration == "static")
+    sizes = count_sizes(before, modules, tuple(weights), config.export.float_dtype, ranges)
     return CompressionPlan(config, reduction, tuple(weights), tuple(activations), sizes, tuple(warnings))
 
 

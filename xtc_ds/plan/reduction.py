@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Iterator
+from dataclasses import replace
+
+from torch import Tensor, nn
 
 from xtc_ds.config import LayerReduction
 from xtc_ds.errors import PlanError, Problem
-from xtc_ds.plan.names import nearest
+from xtc_ds.plan.names import full_shape, nearest
 from xtc_ds.plan.rows import ReductionRow
-from xtc_ds.plan.stack import even_layers, find_layer_stack
+from xtc_ds.plan.stack import LayerStack, even_layers, find_layer_stack
 
-__all__ = ["plan_reduction"]
+__all__ = ["plan_reduction", "taken_over"]
 
 
 def plan_reduction(model: nn.Module, config: LayerReduction, teacher: nn.Module | None) -> ReductionRow:
@@ -28,7 +31,7 @@ def plan_reduction(model: nn.Module, config: LayerReduction, teacher: nn.Module 
     kept = _kept_layers(config, source)
     if len(kept) == depth and source > depth:
         cut = False
-    elif depth == source:
+    elif depth == teacher_depth:
         cut = True
     else:
         what = (
@@ -37,7 +40,67 @@ def plan_reduction(model: nn.Module, config: LayerReduction, teacher: nn.Module 
         )
         raise PlanError([Problem(config.path, what)])
     _check_other_modules(config, model)
-    return ReductionRow(stack.name, source, kept, cut, config.other_module_name)
+    row = ReductionRow(stack.name, source, kept, cut, config.other_module_name)
+    if cut:
+        _check_like_layers(stack, kept, config.path)
+    if teacher is not None and teacher is not model:
+        _check_fits(model, row, teacher, config.path)
+    return row
+
+
+def taken_over(model: nn.Module, row: ReductionRow, teacher: nn.Module) -> Iterator[tuple[str, Tensor, str, Tensor]]:
+    """(name, tensor, teacher's name, teacher's tensor) of all that the student starts from the teacher's.
+
+    Under the names that the student has once layers are dropped; what the teacher lacks is left out.
+    """
+    source = {**dict(teacher.named_parameters()), **dict(teacher.named_buffers())}
+    prefix = find_layer_stack(teacher, row.stack if _is_module(teacher, row.stack) else None).name
+    persistent = set(model.state_dict(keep_vars=True))
+    for name, target in [*model.named_parameters(), *model.named_buffers()]:
+        origin = _origin(name, row, prefix)
+        if name in persistent and origin is not None and origin in source:
+            yield name, target, origin, source[origin]
+
+
+def _origin(name: str, row: ReductionRow, teacher_stack: str) -> str | None:
+    """The teacher's name of what the student calls ``name``; None where it is not taken over."""
+    if name.startswith(f"{row.stack}."):
+        index, _, rest = name[len(row.stack) + 1 :].partition(".")
+        if int(index) >= len(row.kept):
+            return None
+        return f"{teacher_stack}.{row.kept[int(index)]}.{rest}"
+    if row.other_modules is None or any(name.startswith(f"{other}.") for other in row.other_modules):
+        return name
+    return None
+
+
+def _is_module(model: nn.Module, name: str) -> bool:
+    return any(name == known for known, _ in model.named_modules())
+
+
+def _check_like_layers(stack: LayerStack, kept: tuple[int, ...], path: str) -> None:
+    """A kept layer must have the tensors of the layer whose place it takes: T5's first layer has one more."""
+    names = [{name for name, _ in layer.named_parameters()} for layer in stack.layers]
+    for place, index in enumerate(kept):
+        if differing := sorted(names[place] ^ names[index]):
+            what = (
+                f"layer {index} cannot take the place of layer {place} of {stack.name}: only one of them has "
+                f"'{differing[0]}'; name the layers to keep in teacher_layer, layer {place} as number {place} of them"
+            )
+            raise PlanError([Problem(path, what)])
+
+
+def _check_fits(model: nn.Module, row: ReductionRow, teacher: nn.Module, path: str) -> None:
+    # A model that is still to be cut has all layers of the teacher under their own numbers.
+    whole = replace(row, kept=tuple(range(row.depth))) if row.cut else row
+    for name, target, origin, tensor in taken_over(model, whole, teacher):
+        if full_shape(target) != full_shape(tensor):
+            what = (
+                f"'{name}' of the model has shape {full_shape(target)}, the teacher's '{origin}' {full_shape(tensor)}, "
+                "so it cannot start from the teacher; give models of equal sizes, or name the modules beside the "
+                "layers that fit in other_module_name"
+            )
+            raise PlanError([Problem(path, what)])
 
 
 def _kept_layers(config: LayerReduction, depth: int) -> tuple[int, ...]:

@@ -56,9 +56,16 @@ def dense_bytes(modules: dict[str, nn.Module]) -> int:
 
 
 def count_sizes(
-    before: dict[str, nn.Module], after: dict[str, nn.Module], rows: tuple[WeightRow, ...], float_dtype: str
+    before: dict[str, nn.Module],
+    after: dict[str, nn.Module],
+    rows: tuple[WeightRow, ...],
+    float_dtype: str,
+    static_ranges: tuple[str, ...] = (),
 ) -> Sizes:
-    """Sizes of the model as given, of the student and of its packed file."""
+    """Sizes of the model as given, of the student and of its packed file.
+
+    static_ranges: modules whose input gets a stored range, two floats each.
+    """
     float_bytes = FLOAT_BYTES[float_dtype]
     quantized = {row.module: row for row in rows}
     packed: dict[int, int] = {}
@@ -74,9 +81,13 @@ def count_sizes(
         else:
             packed[id(tensor)] = _leftover_bytes(tensor, float_bytes)
             leftovers.append(LeftoverRow(f"{name}.{key}".lstrip("."), full_shape(tensor), packed[id(tensor)]))
+    leftovers += [
+        LeftoverRow(f"{name}.activation_quantizer.x_min_max", (2,), 2 * float_bytes) for name in static_ranges
+    ]
+    total = sum(packed.values()) + 2 * float_bytes * len(static_ranges)
     leftovers.sort(key=lambda leftover: -leftover.packed_bytes)
     student = dense_bytes(after)
-    return Sizes(dense_bytes(before), student, quantized_bytes, sum(packed.values()), tuple(leftovers))
+    return Sizes(dense_bytes(before), student, quantized_bytes, total, tuple(leftovers))
 
 
 def _leftover_bytes(tensor: Tensor, float_bytes: int) -> int:
