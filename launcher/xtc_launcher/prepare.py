@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -21,7 +22,7 @@ from xtc_ds.distributed import rank, world_size
 from xtc_ds.errors import TeacherError
 from xtc_ds.plan import find_layer_stack
 from xtc_ds.rewrite import compress
-from xtc_launcher import models
+from xtc_launcher import hub, models
 from xtc_launcher.batching import EncodedDataset, LengthGroupedBatchSampler, PadCollator, encode
 from xtc_launcher.ds_config import check_deepspeed, fill_config
 from xtc_launcher.inputs import Inputs
@@ -99,6 +100,7 @@ def prepare(arguments: argparse.Namespace, inputs: Inputs) -> Run:
     )
     teacher = arguments.teacher or _named_teacher(arguments, block)
     start = teacher or arguments.model_name_or_path or models.demo_model_path()
+    _do_not_wait_for_the_hub(start)
     config = models.load_config(start, task)
     if teacher:
         models.check_labels(teacher, task)
@@ -153,6 +155,14 @@ def _check_ids(name: str, data: EncodedDataset, config: Any) -> None:
             f"{name}: the tokenizer gives token {most}, but the model knows {config.vocab_size} tokens; "
             "they do not belong together"
         )
+
+
+def _do_not_wait_for_the_hub(name: str) -> None:
+    """Without a network, look for a hub id in the local cache at once, not after half a minute of retries."""
+    import huggingface_hub.constants as settings
+
+    if not Path(name).expanduser().exists() and not hub._reachable(settings.ENDPOINT):
+        settings.HF_HUB_OFFLINE = True
 
 
 def _disable_loading_bars() -> None:

@@ -327,3 +327,12 @@ def test_the_loss_curve_is_the_known_one() -> None:
     torch.set_num_threads(1)
     losses = train(start(config=config(reduction={"keep_number_layer": 2}, kd=KD, **FALLING)), 10)
     assert losses == pytest.approx(json.loads(GOLDEN.read_text()), abs=1e-4), json.dumps(losses)
+
+
+def test_what_deepspeed_refuses_is_refused_before_the_model_is_changed(single_process_group: None) -> None:
+    model = tiny_model()
+    kinds = {name: type(module) for name, module in model.named_modules()}
+    config = ds_config(block(), train_batch_size=64, gradient_accumulation_steps=3)
+    with pytest.raises(ConfigError, match="DeepSpeed refuses the config: .*train_batch_size"):
+        xtc_ds.initialize(model=model, config=config)
+    assert {name: type(module) for name, module in model.named_modules()} == kinds

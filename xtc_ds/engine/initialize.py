@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,7 @@ def initialize(
         raise EngineError("initialize() needs a model")
     _refuse_pipeline(model)
     ds_config, block = load_config(_one_config(args, config, config_params))
+    _let_deepspeed_check(ds_config, deepspeed_arguments)
     teacher_model = resolve_teacher(model, block, teacher)
     plan = make_plan(model, block, teacher_model)
     parameters = list(model.parameters())
@@ -73,6 +75,24 @@ def initialize(
     if distiller is not None:
         distiller.teacher.to(engine.device)
     return (wrap_engine(engine, plan, distiller), *rest)
+
+
+def _let_deepspeed_check(ds_config: dict[str, Any], deepspeed_arguments: dict[str, Any]) -> None:
+    """Raise ConfigError for what DeepSpeed would refuse only after the model is rewritten.
+
+    Batch sizes can be judged only once the number of ranks is known: before a process group exists,
+    DeepSpeed's own error has to do.
+    """
+    import deepspeed
+    from deepspeed.runtime.config import DeepSpeedConfig
+
+    if not deepspeed.comm.is_initialized():
+        return
+    known = {key: deepspeed_arguments[key] for key in ("mpu",) if key in deepspeed_arguments}
+    try:
+        DeepSpeedConfig(copy.deepcopy(ds_config), **known)
+    except Exception as error:  # assertions, pydantic's and DeepSpeed's own errors
+        raise ConfigError(f"DeepSpeed refuses the config: {error}") from error
 
 
 def _rewrite(
@@ -144,8 +164,6 @@ def _without_config(args: Any) -> Any:
     # DeepSpeed refuses a config in both places; ours is the one without the block.
     if args is None or getattr(args, "deepspeed_config", None) is None:
         return args
-    import copy
-
     args = copy.copy(args)
     args.deepspeed_config = None
     return args
