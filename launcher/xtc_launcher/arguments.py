@@ -47,7 +47,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--teacher_learning_rate", type=_number(0), metavar="X", help="peak rate; default: 1e-4")
 
     add = parser.add_argument_group("student").add_argument
-    add("--num_train_epochs", type=_number(0), metavar="X", help="default: 4")
+    add("--num_train_epochs", type=_number(0), metavar="X", help="default: 3")
     add("--max_steps", type=_whole(1), metavar="N", help="optimizer steps; overrides the epochs")
     add("--learning_rate", type=_number(0), metavar="X", help="peak rate; default: 3e-4")
 

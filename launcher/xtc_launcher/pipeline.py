@@ -29,7 +29,7 @@ from xtc_launcher.training import Trainer, TrainOptions, build_optimizer, total_
 
 __all__ = ["run"]
 
-_STUDENT_EPOCHS, _STUDENT_RATE = 4.0, 3e-4
+_STUDENT_EPOCHS, _STUDENT_RATE = 3.0, 3e-4
 _TEACHER_EPOCHS, _TEACHER_RATE = 1.0, 1e-4
 
 

@@ -110,6 +110,18 @@ def test_architectures(kind: str, tmp_path: Path) -> None:
         assert json.loads((out / "packed" / "config.json").read_text())["pad_token_id"] == 2
 
 
+SHIPPED = Path(__file__).parents[2] / "json_configs"
+
+
+@pytest.mark.parametrize("name", ["layer_reduction", "quant_int4", "xtc_1bit_zero2", "xtc_1bit_zero3_bf16"])
+def test_shipped_configs_run_to_the_end(name: str, tmp_path: Path) -> None:
+    out, teacher = tmp_path / "out", save_model(tmp_path / "teacher", words=review_words())
+    assert launch("--ds_config", SHIPPED / f"{name}.json", "--teacher", teacher, "--output_dir", out, *REVIEWS) == 0
+    results = results_of(out)
+    assert results["max_logit_difference"] == 0
+    assert results["bytes"]["packed"] == results["bytes"]["packed_planned"] + results["bytes"]["packed_header"]
+
+
 def test_given_teacher_is_not_trained(tmp_path: Path) -> None:
     out, teacher = tmp_path / "out", save_model(tmp_path / "teacher", words=review_words())
     config = save_config(tmp_path / "c.json", optimizer={"type": "AdamW", "params": {"lr": "auto", "torch_adam": True}})
