@@ -26,7 +26,7 @@ def test_losses_agree_across_zero_stages_and_ddp(tmp_path: Path) -> None:
     environment = {**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     done = subprocess.run(
         [*runner, str(here / "distillation_worker.py"), str(output)],
-        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240,
+        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert output.exists(), done.stdout[-3000:] + done.stderr[-3000:]
     losses = json.loads(output.read_text())
