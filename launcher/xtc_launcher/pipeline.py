@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -59,6 +60,10 @@ def _start_processes() -> None:
     # there is no compiler; gloo's are always there. It only concerns CPUs.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
+    neighbours = int(os.environ.get("LOCAL_SIZE", "1"))
+    if neighbours > 1 and "OMP_NUM_THREADS" not in os.environ:
+        # Processes of one machine share its cores; each would take all of them.
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // neighbours))
 
 
 def _teacher(state: Run) -> Any:

@@ -188,6 +188,14 @@ def test_a_loaded_model_can_be_saved_again_as_it_is(tmp_path: Path) -> None:
 
 
 class TestWriting:
+    def test_equal_models_give_equal_bytes(self, tmp_path: Path) -> None:
+        frozen = xtc_ds.freeze(compressed())
+        files = set()
+        for index in range(12):
+            xtc_ds.export_packed(frozen, tmp_path / str(index))
+            files.add((tmp_path / str(index) / "model.safetensors").read_bytes())
+        assert len(files) == 1
+
     def test_a_folder_with_other_files_is_not_touched(self, tmp_path: Path) -> None:
         (tmp_path / "mine.txt").write_text("keep")
         with pytest.raises(ExportError, match="holds files that are not an earlier export"):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
 from xtc_ds.export.quantization_config import FORMAT_VERSION, describe_packed
 
-__all__ = ["file_metadata", "stored_tensors"]
+__all__ = ["file_metadata", "order_header", "stored_tensors"]
 
 
 def stored_tensors(model: nn.Module, float_dtype: str) -> dict[str, Tensor]:
@@ -30,3 +33,18 @@ def stored_tensors(model: nn.Module, float_dtype: str) -> dict[str, Tensor]:
 def file_metadata() -> dict[str, str]:
     """Metadata of the safetensors header."""
     return {"format": "pt", "xtc_format_version": str(FORMAT_VERSION)}
+
+
+def order_header(file: Path) -> None:
+    """Put the metadata of a safetensors header in order, in place.
+
+    The library writes it in a random order; equal models shall give equal bytes.
+    """
+    with file.open("r+b") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(size))
+        metadata = dict(sorted(header.pop("__metadata__").items()))
+        text = json.dumps({"__metadata__": metadata, **header}, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(text) <= size, "the same entries take the same space"
+        stream.seek(8)
+        stream.write(text.ljust(size))

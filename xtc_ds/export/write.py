@@ -18,7 +18,7 @@ from xtc_ds.distributed import on_rank_zero
 from xtc_ds.errors import ExportError
 from xtc_ds.export.freeze import freeze
 from xtc_ds.export.quantization_config import QUANT_METHOD, describe_packed
-from xtc_ds.export.tensors import file_metadata, stored_tensors
+from xtc_ds.export.tensors import file_metadata, order_header, stored_tensors
 
 __all__ = ["ExportReport", "export_packed"]
 
@@ -73,6 +73,7 @@ def _write_files(frozen: nn.Module, folder: Path, tokenizer: Any) -> None:
     float_dtype = str(frozen.xtc_float_dtype)
     tensors = stored_tensors(frozen, float_dtype)
     save_file(tensors, folder / WEIGHTS_NAME, metadata=file_metadata())
+    order_header(folder / WEIGHTS_NAME)
     config = getattr(frozen, "config", None)
     if config is not None and hasattr(config, "save_pretrained"):
         config.architectures = [type(frozen).__name__]
@@ -85,6 +86,8 @@ def _write_files(frozen: nn.Module, folder: Path, tokenizer: Any) -> None:
     else:
         content = {"quantization_config": describe_packed(frozen, float_dtype).to_dict()}
         (folder / "config.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    # safetensors gives its files to the owner alone; a checkpoint is read like any other file.
+    (folder / WEIGHTS_NAME).chmod((folder / "config.json").stat().st_mode & 0o777)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
 
