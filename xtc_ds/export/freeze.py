@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xtc_ds.clone import clone_model
 from xtc_ds.errors import ExportError
-from xtc_ds.export.clone import clone_model
 from xtc_ds.export.packed import PackedLayer, PackedSpec, build_packed, share_packed_tensors
 from xtc_ds.export.quantization_config import describe_packed
 from xtc_ds.formats import Grouping
