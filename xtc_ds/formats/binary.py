@@ -23,9 +23,9 @@ class BinaryFormat(WeightFormat):
     code_range = (-1, 1)
 
     def encode(self, w_GN: Tensor) -> Encoded:
-        w_GN = w_GN.float()
-        alpha_G1 = w_GN.norm(p=1, dim=1, keepdim=True).div(w_GN.shape[1])
-        codes = (w_GN >= 0).to(torch.int8).mul_(2).sub_(1)
+        w_GN = w_GN.float().contiguous()  # the order of a sum depends on the layout
+        alpha_G1 = w_GN.abs().sum(dim=1, keepdim=True).div(w_GN.shape[1])
+        codes = (w_GN >= 0).view(torch.int8).mul_(2).sub_(1)
         return Encoded(codes, alpha_G1)
 
     def pack(self, codes: Tensor) -> Tensor:

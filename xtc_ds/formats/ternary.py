@@ -28,16 +28,15 @@ class TernaryFormat(WeightFormat):
     code_range = (-1, 1)
 
     def encode(self, w_GN: Tensor) -> Encoded:
-        w_GN = w_GN.float()
-        mean_G1 = w_GN.norm(p=1, dim=1, keepdim=True).div(w_GN.shape[1])
-        threshold_G1 = 0.7 * mean_G1
-        positive, negative = w_GN > threshold_G1, w_GN < -threshold_G1
-        kept = positive | negative
-        count_G1 = kept.sum(dim=1, keepdim=True)
-        total_G1 = (kept * w_GN).abs().sum(dim=1, keepdim=True)
+        w_GN = w_GN.float().contiguous()  # the order of a sum depends on the layout
+        size_GN = w_GN.abs()
+        mean_G1 = size_GN.sum(dim=1, keepdim=True).div(w_GN.shape[1])
+        kept_GN = size_GN > 0.7 * mean_G1
+        count_G1 = kept_GN.sum(dim=1, keepdim=True)
+        total_G1 = size_GN.mul_(kept_GN).sum(dim=1, keepdim=True)
         # An all-zero group keeps nothing: alpha 0 instead of 0/0. A NaN in the group stays a NaN.
         alpha_G1 = torch.where(count_G1 > 0, total_G1 / count_G1.clamp(min=1), mean_G1 * 0)
-        return Encoded(positive.to(torch.int8) - negative.to(torch.int8), alpha_G1)
+        return Encoded(w_GN.sign().to(torch.int8).mul_(kept_GN), alpha_G1)
 
     def pack(self, codes: Tensor) -> Tensor:
         self.check_codes(codes)

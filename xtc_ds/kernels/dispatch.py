@@ -59,6 +59,9 @@ def linear_on_codes(
 def integer_product(a_TI: Tensor, w_OI: Tensor) -> Tensor:
     """Exact product of int8 codes, (T, O)."""
     if a_TI.device.type == "cpu":
+        if a_TI.shape[1] == 1:
+            # torch's product takes the transposed column for a row and reads beyond it.
+            return a_TI.to(torch.int32) * w_OI.t().to(torch.int32)
         if a_TI.shape[0] == 0:
             return a_TI.new_zeros((0, w_OI.shape[0]), dtype=torch.int32)
         return torch._int_mm(a_TI, w_OI.t())

@@ -1,0 +1,87 @@
+"""Compiling the kernel with the system's C compiler, once per source and machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+__all__ = ["CompilerError", "build_library", "cache_folder", "find_compiler"]
+
+_SOURCE_FOLDER = Path(__file__).parent
+_MAIN = _SOURCE_FOLDER / "xtc_kernels.c"
+# Contraction would fuse a product and a sum into one rounding: other bits than the reference's.
+_FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-ffp-contract=off", "-fvisibility=default")
+# Without OpenMP the kernel runs on one thread.
+_THREADING = (("-fopenmp",), ())
+_TIMEOUT_SECONDS = 120
+
+
+class CompilerError(Exception):
+    """There is no C compiler, or it fails; the message says which and why."""
+
+
+def build_library() -> Path:
+    """The compiled library, from the cache if it is there. Raises CompilerError."""
+    compiler = find_compiler()
+    target = cache_folder() / f"xtc_kernels-{_fingerprint(compiler)}.so"
+    if target.exists():
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix="build-") as folder:
+            built = Path(folder) / target.name
+            _compile(compiler, built)
+            # Several processes may build at once; each puts a whole file in place.
+            os.replace(built, target)
+    except OSError as error:
+        raise CompilerError(f"cannot build in {target.parent}: {error}") from error
+    return target
+
+
+def cache_folder() -> Path:
+    """Where compiled libraries are kept: ``XTC_DS_CACHE``, else the user's cache folder."""
+    if given := os.environ.get("XTC_DS_CACHE"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xtc_ds"
+
+
+def find_compiler() -> list[str]:
+    """``CC``, else cc, gcc or clang. Raises CompilerError if there is none."""
+    if given := os.environ.get("CC"):
+        command = shlex.split(given)
+        if command and shutil.which(command[0]):
+            return command
+        raise CompilerError(f"CC names '{given}', which is not there")
+    for name in ("cc", "gcc", "clang"):
+        if found := shutil.which(name):
+            return [found]
+    raise CompilerError("no C compiler (cc, gcc, clang) is installed")
+
+
+def _compile(compiler: list[str], target: Path) -> None:
+    output = ""
+    for threading in _THREADING:
+        command = [*compiler, *_FLAGS, *threading, str(_MAIN), "-o", str(target), "-lm"]
+        try:
+            result = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            raise CompilerError(f"{compiler[0]} took more than {_TIMEOUT_SECONDS} s") from None
+        if result.returncode == 0:
+            return
+        output = result.stderr.strip()
+    raise CompilerError(f"{compiler[0]} failed: {output[-500:]}")
+
+
+def _fingerprint(compiler: list[str]) -> str:
+    digest = hashlib.sha256()
+    for source in sorted(_SOURCE_FOLDER.glob("*.[ch]")):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    about = (" ".join(compiler), platform.machine(), platform.system(), *_FLAGS)
+    digest.update("\0".join(about).encode())
+    return digest.hexdigest()[:16]

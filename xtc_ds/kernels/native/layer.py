@@ -1,0 +1,67 @@
+"""A linear layer ready to run: its tiles, scales and bias bound once, so that a call costs little beside the product.
+
+Shape legend: T = tokens, I = input features, O = output features.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import torch
+from torch import Tensor
+
+from xtc_ds.kernels.native.library import native_library
+from xtc_ds.kernels.native.linear import STORED, TiledWeight
+
+__all__ = ["TiledLayer"]
+
+_local = threading.local()
+
+
+class TiledLayer:
+    """``layer(x)`` quantizes ``x`` (T, I) and multiplies it with a tiled weight.
+
+    scale: float32 (O,). bias: (O,) or None. x_bits: of the symmetric input codes. x_scale: of a static range; None:
+        one per token.
+    """
+
+    def __init__(
+        self, weight: TiledWeight, scale: Tensor, bias: Tensor | None, x_bits: int, x_scale: float | None = None
+    ) -> None:
+        library = native_library()
+        assert library is not None, "callers ask for the library first"
+        self._library = library
+        self.weight, self.x_bits, self.x_scale = weight, x_bits, x_scale
+        self.scale = scale.detach().float().contiguous()
+        self.bias = None if bias is None else bias.detach().float().contiguous()
+        self.outputs = weight.sums.numel()
+        mul, off, *_ = STORED[weight.bits]
+        self._before = (x_bits, -1.0 if x_scale is None else x_scale)
+        self._pointers = (
+            weight.tiles.data_ptr(),
+            weight.sums.data_ptr(),
+            self.scale.data_ptr(),
+            None if self.bias is None else self.bias.data_ptr(),
+        )
+        self._after = (weight.inputs, self.outputs, weight.bits, mul, off)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(T, I), float32 or bfloat16, to (T, O) of the same type."""
+        tokens = x.shape[0]
+        x = x if x.is_contiguous() else x.contiguous()
+        y = torch.empty((tokens, self.outputs), dtype=x.dtype)
+        threads = torch.get_num_threads()
+        status = self._library.linear(
+            x.data_ptr(), *self._before, *self._pointers, y.data_ptr(), x.dtype == torch.bfloat16, tokens, *self._after,
+            self._scratch(tokens, threads), threads, self._library.path,
+        )  # fmt: skip
+        assert status == 0, "the kernel refused its arguments"
+        return y
+
+    def _scratch(self, tokens: int, threads: int) -> int:
+        """Address of memory that is kept from call to call, one piece per Python thread."""
+        size = self._library.linear_scratch_bytes(tokens, self.weight.inputs, threads)
+        memory: Tensor | None = getattr(_local, "memory", None)
+        if memory is None or memory.numel() < size:
+            memory = _local.memory = torch.empty(size, dtype=torch.uint8)
+        return memory.data_ptr()

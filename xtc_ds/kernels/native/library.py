@@ -1,0 +1,71 @@
+"""The compiled library, loaded once per process, with typed functions."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+from functools import cache
+
+# Before the library is loaded: it shares OpenMP's threads with torch, which must bring them first.
+import torch  # noqa: F401
+
+from xtc_ds.kernels.native.build import CompilerError, build_library
+
+__all__ = ["Library", "native_library"]
+
+logger = logging.getLogger(__name__)
+
+_ABI = 1
+_PATHS = ("portable C", "AVX2", "AVX-512 VNNI")
+_POINTER, _SIZE, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
+
+
+class Library:
+    """Functions of ``xtc_kernels.c``; ``path`` is the best set of instructions of this processor."""
+
+    def __init__(self, file: str) -> None:
+        library = ctypes.CDLL(file)
+        if library.xtc_abi() != _ABI:
+            raise CompilerError(f"{file} is of another version; delete it")
+        self.path: int = library.xtc_best_path()
+        self.tiles_bytes = library.xtc_tiles_bytes
+        self.tiles_bytes.restype, self.tiles_bytes.argtypes = _SIZE, [_SIZE, _SIZE, _INT]
+        self.scratch_bytes = library.xtc_scratch_bytes
+        self.scratch_bytes.restype, self.scratch_bytes.argtypes = _SIZE, [_SIZE, _INT]
+        self.tile = library.xtc_tile
+        self.tile.restype = None
+        self.tile.argtypes = [_POINTER, *[_SIZE] * 2, *[_INT] * 2, *[_POINTER] * 2, _INT]
+        self.quantize = library.xtc_quantize
+        self.quantize.restype = _INT
+        self.quantize.argtypes = [_POINTER, _INT, *[_SIZE] * 2, _INT, _FLOAT, *[_POINTER] * 3, *[_INT] * 2]
+        self.product = library.xtc_product
+        self.product.restype = _INT
+        self.product.argtypes = [*[_POINTER] * 8, _INT, *[_SIZE] * 3, *[_INT] * 3, _POINTER, *[_INT] * 2]
+        self.linear_scratch_bytes = library.xtc_linear_scratch_bytes
+        self.linear_scratch_bytes.restype, self.linear_scratch_bytes.argtypes = _SIZE, [_SIZE, _SIZE, _INT]
+        self.linear = library.xtc_linear
+        self.linear.restype = _INT
+        self.linear.argtypes = [
+            _POINTER, _INT, _FLOAT, *[_POINTER] * 5, _INT, *[_SIZE] * 3, *[_INT] * 3, _POINTER, *[_INT] * 2
+        ]  # fmt: skip
+
+    @property
+    def path_name(self) -> str:
+        """The instructions in use, for people."""
+        return _PATHS[self.path]
+
+
+@cache
+def native_library() -> Library | None:
+    """The library, built if need be; None, with one warning, where it cannot be built or is switched off.
+
+    ``XTC_DS_NATIVE=0`` switches it off without a warning.
+    """
+    if os.environ.get("XTC_DS_NATIVE") == "0":
+        return None
+    try:
+        return Library(str(build_library()))
+    except (CompilerError, OSError) as error:
+        logger.warning("no native kernel (%s); packed layers run on torch's integer product instead", error)
+        return None

@@ -1,0 +1,124 @@
+"""A linear layer on tiles: the weight in the kernel's own layout, with the bits that its codes need.
+
+Shape legend: T = tokens, I = input features, O = output features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from xtc_ds.formats import WeightFormat
+from xtc_ds.kernels.native.library import native_library
+
+__all__ = ["STORED", "InputCodes", "TiledWeight", "quantize_input", "tile_weight", "tiled_product"]
+
+# A weight code is mul * c + off of its stored value c. Bits: (mul, off, smallest code, largest code).
+STORED = {1: (2, -1, -1, 1), 2: (1, -1, -1, 2), 4: (1, -8, -8, 7), 8: (1, 0, -128, 127)}
+_SCALE_PER_TOKEN = -1.0
+
+
+@dataclass(frozen=True)
+class TiledWeight:
+    """tiles: uint8, in the layout of ``xtc_kernels.c``. sums: int32 (O,), of the codes of each output.
+
+    bits: 1, 2, 4 or 8, what one stored code takes.
+    """
+
+    tiles: Tensor
+    sums: Tensor
+    inputs: int
+    bits: int
+
+
+def tile_weight(codes: Tensor, weight_format: WeightFormat) -> TiledWeight:
+    """int8 ``codes`` (O, I) of a format on a grid around zero, as tiles."""
+    library = native_library()
+    assert library is not None, "callers ask for the library first"
+    outputs, inputs = codes.shape
+    bits = _stored_bits(weight_format)
+    tiles = torch.empty(library.tiles_bytes(outputs, inputs, bits), dtype=torch.uint8)
+    sums = torch.empty(outputs, dtype=torch.int32)
+    codes = codes.contiguous()
+    off = STORED[bits][1]
+    library.tile(
+        codes.data_ptr(), outputs, inputs, bits, off, tiles.data_ptr(), sums.data_ptr(), torch.get_num_threads()
+    )
+    return TiledWeight(tiles, sums, inputs, bits)
+
+
+def _stored_bits(weight_format: WeightFormat) -> int:
+    if weight_format.name == "binary":
+        return 1  # the only grid without a zero
+    low, high = weight_format.code_range
+    return next(bits for bits, (_, _, least, most) in STORED.items() if bits > 1 and least <= low and high <= most)
+
+
+@dataclass(frozen=True)
+class InputCodes:
+    """Symmetric codes of an input (T, I), as the kernel takes them.
+
+    u8: uint8 (T, padded I), code + 128; padding is 0. sums: int32 (T,), of u8. scale: float32 (T,).
+    """
+
+    u8: Tensor
+    sums: Tensor
+    scale: Tensor
+    inputs: int
+
+    def codes(self) -> Tensor:
+        """The int8 codes (T, I)."""
+        return (self.u8[:, : self.inputs] ^ 128).view(torch.int8)
+
+
+def quantize_input(x: Tensor, bits: int, scale: float | None = None, path: int | None = None) -> InputCodes:
+    """``x`` (T, I), float32 or bfloat16, as symmetric codes of ``bits`` bits.
+
+    scale: of a static range; None: one per token. path: which instructions to use (0 portable, 1 AVX2,
+    2 AVX-512 VNNI); None: the best of this processor.
+    """
+    library = native_library()
+    assert library is not None, "callers ask for the library first"
+    x = x.contiguous() if x.dtype in (torch.float32, torch.bfloat16) else x.float().contiguous()
+    tokens, inputs = x.shape
+    codes = InputCodes(
+        torch.empty((tokens, (inputs + 31) // 32 * 32), dtype=torch.uint8),
+        torch.empty(tokens, dtype=torch.int32),
+        torch.empty(tokens, dtype=torch.float32),
+        inputs,
+    )
+    status = library.quantize(
+        x.data_ptr(), x.dtype == torch.bfloat16, tokens, inputs, bits, _SCALE_PER_TOKEN if scale is None else scale,
+        codes.u8.data_ptr(), codes.sums.data_ptr(), codes.scale.data_ptr(), torch.get_num_threads(),
+        library.path if path is None else path,
+    )  # fmt: skip
+    assert status == 0, "the kernel refused its arguments"
+    return codes
+
+
+def tiled_product(
+    x: InputCodes,
+    weight: TiledWeight,
+    scale: Tensor,
+    bias: Tensor | None,
+    dtype: torch.dtype = torch.float32,
+    path: int | None = None,
+) -> Tensor:
+    """``x`` times the weight, rescaled, plus bias: (T, O) in ``dtype``. ``scale`` and ``bias``: float32 (O,)."""
+    library = native_library()
+    assert library is not None, "callers ask for the library first"
+    tokens, outputs, threads = x.u8.shape[0], weight.sums.numel(), torch.get_num_threads()
+    written = dtype if dtype == torch.bfloat16 else torch.float32
+    y = torch.empty((tokens, outputs), dtype=written)
+    scratch = torch.empty(library.scratch_bytes(weight.inputs, threads), dtype=torch.uint8)
+    mul, off, *_ = STORED[weight.bits]
+    path = library.path if path is None else path
+    status = library.product(
+        x.u8.data_ptr(), x.sums.data_ptr(), x.scale.data_ptr(), weight.tiles.data_ptr(), weight.sums.data_ptr(),
+        scale.data_ptr(), None if bias is None else bias.data_ptr(), y.data_ptr(), written == torch.bfloat16, tokens,
+        weight.inputs, outputs, weight.bits, mul, off, scratch.data_ptr(), threads, path,
+    )  # fmt: skip
+    assert status == 0, "the kernel refused its arguments"
+    return y.to(dtype)
