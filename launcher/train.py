@@ -24,9 +24,12 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run and return the exit code: 0; 1 after one clear message; 130 when interrupted."""
     from xtc_launcher.arguments import parse_arguments
+    from xtc_launcher.nodes import leads_its_node, meet
+    from xtc_launcher.slurm import take_slurm_ranks
 
     from xtc_ds.errors import XtcError
 
+    take_slurm_ranks()
     arguments = parse_arguments(argv)
     leader = int(os.environ.get("RANK", "0")) == 0
     try:
@@ -42,11 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             run(arguments, inputs)
     except (XtcError, OSError, MemoryError) as error:
+        problem = str(error) or type(error).__name__
+        # What a user got wrong every rank of a node finds, and one tells; the rest may happen to any alone.
+        if leads_its_node() or not isinstance(error, XtcError):
+            _tell(problem)
+        meet(problem)
         if arguments.debug:
             raise
-        # What a user got wrong every rank finds, and one tells; the rest may happen to any rank alone.
-        if leader or not isinstance(error, XtcError):
-            _tell(str(error) or type(error).__name__)
         return 1
     except KeyboardInterrupt:
         if leader:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
 
 # Before torch is imported: tests share few cores with each other.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -19,6 +22,36 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("parity")
+    what = "environment with deepspeed==0.19.6, whose compression library runs side by side with this one"
+    group.addoption("--deepspeed-0196", metavar="ENV", help=what)
+    what = "seed of the random cases that run side by side; by default the date"
+    group.addoption("--parity-seed", type=int, default=int(datetime.now(UTC).strftime("%Y%m%d")), help=what)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    if config.getoption("--deepspeed-0196") is None:
+        return None
+    return f"parity: random cases of seed {config.getoption('--parity-seed')}"
+
+
+@pytest.fixture(scope="session")
+def deepspeed_0196(request: pytest.FixtureRequest) -> Path:
+    """The interpreter of the environment given by ``--deepspeed-0196``; without the option the test is skipped."""
+    given = request.config.getoption("--deepspeed-0196")
+    if given is None:
+        pytest.skip("needs an environment with deepspeed==0.19.6: --deepspeed-0196 PATH_TO_ENV")
+    python = Path(given).expanduser().absolute() / "bin" / "python"
+    if not python.exists():
+        pytest.fail(f"--deepspeed-0196: {python} does not exist; give the folder of a virtual environment")
+    script = "import importlib.metadata as m; print(m.version('deepspeed'))"
+    found = subprocess.run([python, "-c", script], capture_output=True, text=True, check=False)
+    if found.stdout.strip() != "0.19.6":
+        pytest.fail(f"--deepspeed-0196: {python} has deepspeed {found.stdout.strip() or found.stderr!r}, not 0.19.6")
+    return python
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from xtc_ds.config import CompressionConfig, load_config
-from xtc_ds.layers import set_step
+from xtc_ds.layers import compressed_layers, set_step
 from xtc_ds.plan import CompressionPlan, make_plan
 from xtc_ds.techniques import techniques
 
@@ -39,5 +39,7 @@ def apply_plan(model: nn.Module, plan: CompressionPlan, teacher: nn.Module | Non
     """Carry out a plan made for this model; schedules stand at step 0 afterwards."""
     for technique in techniques():
         technique.apply(model, plan, teacher)
+    for _, layer in compressed_layers(model):
+        layer.integer_forward = plan.config.runtime.integer_forward
     set_step(model, 0)
     model.xtc_float_dtype = plan.config.export.float_dtype  # type: ignore[assignment]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from torch import nn
 from transformers import set_seed
 
 import xtc_ds
-from xtc_ds.distributed import on_rank_zero
+from xtc_ds.distributed import on_rank_zero, rank
 from xtc_ds.errors import ConfigError, XtcError
 from xtc_ds.plan import CompressionPlan
 from xtc_launcher import models
@@ -25,7 +24,9 @@ from xtc_launcher.ds_config import fill_config
 from xtc_launcher.evaluation import score
 from xtc_launcher.finish import finish, logits_of
 from xtc_launcher.inputs import Inputs, check_inputs
+from xtc_launcher.nodes import meet
 from xtc_launcher.prepare import Run, prepare
+from xtc_launcher.results import LossCurve
 from xtc_launcher.training import Trainer, TrainOptions, build_optimizer, total_steps
 
 __all__ = ["run"]
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace, inputs: Inputs | None = None) -> dict[str
     began = time.monotonic()
     # Everything a user can get wrong is looked at before a process group or a file exists.
     state = prepare(arguments, inputs or check_inputs(arguments))
-    _start_processes()
+    meet()
     state.seconds["prepare"] = round(time.monotonic() - began, 2)
     teacher = _teacher(state)
     with state.phase("evaluate"):
@@ -53,17 +54,6 @@ def run(arguments: argparse.Namespace, inputs: Inputs | None = None) -> dict[str
     depth = getattr(teacher.config, "num_hidden_layers", None)
     plan, engine, frozen, steps = _student(state, teacher)
     return finish(state, plan, engine, frozen, steps, {"score": taught, "layers": depth})
-
-
-def _start_processes() -> None:
-    # DeepSpeed's shared-memory reductions are compiled at their first use, for a minute, or not at all where
-    # there is no compiler; gloo's are always there. It only concerns CPUs.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
-    neighbours = int(os.environ.get("LOCAL_SIZE", "1"))
-    if neighbours > 1 and "OMP_NUM_THREADS" not in os.environ:
-        # Processes of one machine share its cores; each would take all of them.
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // neighbours))
 
 
 def _teacher(state: Run) -> Any:
@@ -92,6 +82,8 @@ def _teacher(state: Run) -> Any:
         whole = xtc_ds.snapshot(engine.module).float()
         engine.destroy()
         on_rank_zero(lambda: _save_dense(state, whole))
+    if not (folder.teacher / "config.json").is_file():
+        return whole.requires_grad_(False).eval()  # another node wrote it, into a folder that is not shared
     return models.load_teacher_for(str(folder.teacher), state.task, state.tokenizer)
 
 
@@ -126,8 +118,16 @@ def _student(state: Run, teacher: nn.Module) -> tuple[CompressionPlan, Any, nn.M
         )
         _begin(state)
         trainer = Trainer(engine, state.train, sampler, state.collator(), options, state.console)
-        trainer.after_step = lambda step: _checkpoint(state, engine, step)
-        trainer.run(_resume(state, engine))
+        start = _resume(state, engine)
+        curve = on_rank_zero(lambda: LossCurve(state.inputs.folder.losses, start))
+
+        def after_step(step: int) -> None:
+            if rank() == 0:
+                curve.add(step, trainer.losses[-1])
+            _checkpoint(state, engine, step)
+
+        trainer.after_step = after_step
+        trainer.run(start)
     with state.phase("freeze"):
         frozen = xtc_ds.freeze(engine).to(engine.device)
     return plan, engine, frozen, steps

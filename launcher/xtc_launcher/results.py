@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
-__all__ = ["results_table", "versions", "write_json"]
+__all__ = ["LossCurve", "results_table", "versions", "write_json"]
 
 _PACKAGES = ("xtc-ds", "torch", "deepspeed", "transformers", "datasets", "safetensors")
 
@@ -33,6 +33,23 @@ def write_json(file: Path, content: dict[str, Any]) -> None:
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     temporary.replace(file)
+
+
+class LossCurve:
+    """``losses.csv``: the loss of every optimizer step, a row as soon as it is known.
+
+    start: the step that a resumed run begins after; the rows up to it stay.
+    """
+
+    def __init__(self, file: Path, start: int) -> None:
+        before = file.read_text(encoding="utf-8").splitlines() if start and file.is_file() else []
+        kept = [row for row in before[1:] if int(row.split(",")[0]) <= start]
+        file.write_text("\n".join(["step,loss", *kept, ""]), encoding="utf-8")
+        self.file = file
+
+    def add(self, step: int, loss: float) -> None:
+        with self.file.open("a", encoding="utf-8") as rows:
+            rows.write(f"{step},{loss:.8g}\n")
 
 
 def results_table(results: dict[str, Any]) -> RenderableType:

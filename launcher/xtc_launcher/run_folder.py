@@ -43,6 +43,11 @@ class RunFolder:
         """The figures of the run."""
         return self.path / "results.json"
 
+    @property
+    def losses(self) -> Path:
+        """The student's training loss, step by step."""
+        return self.path / "losses.csv"
+
     def begin(self, settings: dict[str, Any], resume: bool) -> None:
         """Make the folder and note what the run is; an earlier run's parts go unless it is resumed.
 
@@ -52,6 +57,7 @@ class RunFolder:
             if not resume:
                 # The figures first: without them nothing takes what is left for a finished run.
                 self.results.unlink(missing_ok=True)
+                self.losses.unlink(missing_ok=True)
                 for folder in (self.checkpoints, self.packed, self.teacher):
                     shutil.rmtree(folder, ignore_errors=True)
             self.path.mkdir(parents=True, exist_ok=True)

@@ -11,9 +11,14 @@ import pytest
 from xtc_ds.config import CompressionConfig, check_block, parse_block
 
 
-def _weights(**shared: Any) -> dict[str, Any]:
-    group = {"params": {"start_bits": 1, "target_bits": 1}}
+def _weights(start: float = 1, **shared: Any) -> dict[str, Any]:
+    group = {"params": {"start_bits": start, "target_bits": 1}}
     return {"weight_quantization": {"shared_parameters": {"enabled": True, **shared}, "different_groups": {"g": group}}}
+
+
+def _prune(technique: str, ratio: float, **shared: Any) -> dict[str, Any]:
+    groups = {"g": {"params": {"dense_ratio": ratio}}}
+    return {f"{technique}_pruning": {"shared_parameters": {"enabled": True, **shared}, "different_groups": groups}}
 
 
 @pytest.mark.parametrize(
@@ -22,10 +27,44 @@ def _weights(**shared: Any) -> dict[str, Any]:
         (_weights(quantizer_kernel=True), "weight_quantization.shared_parameters.quantizer_kernel", "has no effect"),
         (_weights(quantize_verbose=True), "weight_quantization.shared_parameters.quantize_verbose", "has no effect"),
         (
-            _weights(quantize_weight_in_forward=False),
-            "weight_quantization.shared_parameters.quantize_weight_in_forward",
-            "makes no difference",
+            _weights(start=8, quantize_weight_in_forward=True),
+            "weight_quantization.different_groups.g.params.start_bits",
+            "falls to 1 here; the old library used target_bits at once",
         ),
+        (
+            _weights(rounding="stochastic", quantize_weight_in_forward=True, fp16_mixed_quantize={"enabled": False}),
+            "weight_quantization.shared_parameters.rounding",
+            "the old library left this out",
+        ),
+        (
+            _weights(quantize_weight_in_forward=True, fp16_mixed_quantize={"enabled": True}),
+            "weight_quantization.shared_parameters.fp16_mixed_quantize.enabled",
+            "the old library left this out",
+        ),
+        (_weights(rounding="stochastic"), "weight_quantization.shared_parameters.rounding", "binary or ternary"),
+        (
+            _weights(fp16_mixed_quantize={"enabled": True, "quantize_change_ratio": 0}),
+            "weight_quantization.shared_parameters.fp16_mixed_quantize.quantize_change_ratio",
+            "never falls",
+        ),
+        (_prune("row", 1), "row_pruning.different_groups.g.params.dense_ratio", "nothing is pruned"),
+        (_prune("sparse", 1), "sparse_pruning.different_groups.g.params.dense_ratio", "nothing is pruned"),
+        (
+            _prune("sparse", 1, block_pattern="2:2"),
+            "sparse_pruning.shared_parameters.block_pattern",
+            "nothing is pruned",
+        ),
+        (
+            _prune("sparse", 0.5, schedule_offset_end=2000),
+            "sparse_pruning.shared_parameters.schedule_offset_end",
+            'no effect with method "l1"',
+        ),
+        (
+            _prune("sparse", 0.5, method="topk", schedule_offset_stride=5),
+            "sparse_pruning.shared_parameters.schedule_offset_stride",
+            'no effect with method "topk"',
+        ),
+        ({**_weights(), "row_pruning": {"shared_parameters": {}}}, "row_pruning.shared_parameters", "is missing"),
         ({"kd": {"enabled": True, "temperature": 2, "logits_weight": 0}}, "kd.temperature", "logits_weight is 0"),
         (
             {"kd": {"enabled": True, "attention_type": "relations", "attention_weight": 0}},
@@ -50,6 +89,12 @@ def test_warning(block: dict[str, Any], path: str, words: str) -> None:
     assert [problem.path for problem in warnings] == [f"compression_training.{path}"]
     assert words in warnings[0].message
     assert parse_block(block).warnings == tuple(warnings)
+
+
+def test_moq_needs_no_warning() -> None:
+    mixing = {"enabled": True}
+    _, warnings = check_block(_weights(start=8, quantize_weight_in_forward=False, fp16_mixed_quantize=mixing))
+    assert warnings == []
 
 
 def test_config_is_frozen_copied_and_pickled() -> None:

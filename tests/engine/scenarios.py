@@ -16,15 +16,18 @@ from typing import Any
 import deepspeed
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 
 import xtc_ds
+from tests.engine.moq import two_rank_run
+from tests.engine.pruning_runs import PRUNING_RUNS, pruning_run
 from tests.tiny import batch, block, ds_config, tiny_model
-from xtc_ds.layers import CompressedLinear
+from xtc_ds.layers import compressed_layers
+from xtc_ds.zero import gathered
 
 STEPS = 3
 OUT = Path(next((argument for argument in sys.argv[1:] if not argument.startswith("--")), "."))
 KD = {"teacher": "self", "temperature": 2.0}
+MOQ_RUNS = [("fp32", 0), ("fp32", 1), ("fp32", 2), ("fp32", 3), ("bf16", 2), ("fp16", 1), ("fp16", 3)]
 
 
 def rank_batch(step: int, rows: int = 8) -> dict[str, torch.Tensor]:
@@ -83,32 +86,14 @@ def train(engine: Any, steps: int = STEPS, start: int = 0, accumulation: int = 1
 
 
 def distinct_levels(engine: Any) -> int:
-    """The most distinct values in a row of any weight that a compressed layer multiplies with."""
-    seen: list[int] = []
-    original = F.linear
-    watched = {"on": False}
-
-    def spy(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-        if watched["on"]:
-            seen.extend(len(row.unique()) for row in weight.detach().float())
-        return original(input, weight, bias)
-
-    hooks = []
-    for module in engine.module.modules():
-        if isinstance(module, CompressedLinear):
-            hooks.append(module.register_forward_pre_hook(lambda *_: watched.update(on=True)))
-            hooks.append(module.register_forward_hook(lambda *_: watched.update(on=False)))
-    F.linear = spy
-    try:
-        engine.eval()
-        with torch.no_grad():
-            engine(**rank_batch(0))
-    finally:
-        F.linear = original
-        for hook in hooks:
-            hook.remove()
-    assert len(seen) > 100
-    return max(seen)
+    """The most distinct values in a row of any compressed layer's weight, as it is in force."""
+    found = []
+    for _, layer in compressed_layers(engine.module):
+        weight: torch.Tensor = layer.weight  # type: ignore[attr-defined]
+        with gathered([weight]), torch.no_grad():
+            found += [len(row.unique()) for row in layer.in_force(weight, None)[0].float()]
+    assert len(found) > 100
+    return max(found)
 
 
 def logits(model: Any) -> list[float]:
@@ -211,6 +196,10 @@ def main(out: Path) -> None:
     figures["accumulation1"] = accumulation_run(1)
     figures["accumulation2"] = accumulation_run(2)
     figures["zero_init"] = zero_init_run()
+    for precision, stage in MOQ_RUNS:
+        figures[f"moq-{precision}-{stage}"] = two_rank_run(stage, precision, dist.get_rank())
+    for name in PRUNING_RUNS:
+        figures[name] = pruning_run(name, out)
     figures["static"] = static_range_run()
     (out / f"rank{dist.get_rank()}.json").write_text(json.dumps(figures))
 

@@ -4,7 +4,10 @@ The files in ``golden/`` are committed; this script is only run again to add cas
 of its own, because later releases of DeepSpeed have no compression library::
 
     python -m venv old && old/bin/pip install torch==2.13.0 deepspeed==0.19.6 "numpy>=2.2"
-    old/bin/python tests/parity/make_golden.py
+    old/bin/python -m tests.parity.make_golden
+
+``old_library.py`` runs the cases of ``cases.py``, whole layers and models; ``old_schedule.py``, ``old_engine.py`` and
+``old_moq.py`` record what is in force in which forward; here are the quantizers by themselves.
 
 Most inputs are multiples of a power of two small enough that their sums are exact in float32 in any order,
 so that the results do not depend on the machine. The inputs named in ``INEXACT`` are not.
@@ -13,18 +16,24 @@ so that the results do not depend on the machine. The inputs named in ``INEXACT`
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import deepspeed
 import numpy as np
 import torch
-from deepspeed.compression.basic_layer import Embedding_Compress, LinearLayer_Compress, QuantAct
+from deepspeed.compression.basic_layer import Embedding_Compress, LinearLayer_Compress
 from deepspeed.compression.utils import AsymQuantizer, BinaryQuantizer, SymQuantizer, TernaryQuantizer
-from deepspeed.runtime.quantize import Quantizer
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
+
+from tests.parity.arrays import as_array, save_arrays
+from tests.parity.cases import CASES, DIFFERENT
+from tests.parity.old_engine import engine_facts
+from tests.parity.old_library import run_all
+from tests.parity.old_moq import moq_facts
+from tests.parity.old_schedule import schedule_facts
+from tests.parity.old_student import student_arrays
 
 GOLDEN = Path(__file__).parent / "golden"
 BITS = (2, 3, 4, 5, 6, 7, 8, 12)
@@ -74,6 +83,17 @@ def inputs() -> dict[str, tuple[Tensor, tuple[int, ...]]]:
         "tiny": (grid(4, 16) * 2.0**-100, (1, 4)),
         "spread": (spread, (1, 4)),
     }
+
+
+def sixteen_bit_arrays() -> dict[str, NDArray[Any]]:
+    """``<input>/<groups>/<dtype>`` -> what the quantizers make of 16-bit weights, as float32, (quantizers, *shape)."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, groups in (("normal", 1), ("normal", 8), ("grid", 8), ("ties", 1), ("tiny", 4), ("zero_rows", 8)):
+        for dtype in (torch.bfloat16, torch.float16):
+            w = inputs()[name][0].to(dtype)
+            outputs = [quantizer.apply(w, bits, None, None, groups) for _, quantizer, bits in QUANTIZERS]
+            arrays[f"{name}/{groups}/{dtype}".replace("torch.", "")] = as_array(torch.stack(outputs))
+    return arrays
 
 
 def upstream(w: Tensor) -> Tensor:
@@ -158,107 +178,19 @@ def layer_arrays() -> dict[str, NDArray[Any]]:
     return {f"{case}/{key}": value.numpy() for case, tensors in cases.items() for key, value in tensors.items()}
 
 
-def range_facts() -> dict[str, Any]:
-    """The running range of static activations, batch by batch."""
-    observer = QuantAct().train()
-    batches = [[-1.0, 2.0, 0.5], [-3.0, 1.0, 0.0], [0.25, 0.5, 4.0]]
-    ranges = []
-    for batch in batches:
-        observer(torch.tensor(batch), 8)
-        ranges.append(observer.x_min_max.tolist())
-    return {"batches": batches, "ranges": ranges}
-
-
-def falling_bits(start: int, target: int, period: int, steps: int) -> list[int]:
-    """Bits in force after 0, 1, ... calls of the runtime quantizer, which the engine calls once per applied step."""
-    quantizer = Quantizer(q_groups=1, q_type="symmetric", q_rounding="nearest")
-    weight: Any = nn.Parameter(torch.linspace(-1, 1, 16).reshape(4, 4).half())
-    weight.start_bits, weight.target_bits, weight.q_period = start, target, period
-    bits = [weight.start_bits]
-    for _ in range(steps):
-        quantizer.quantize([[weight]], overflow=False, eigenvalue_enabled=False, block_eigenvalue=None)
-        bits.append(weight.start_bits)
-    return bits
-
-
-def enabled_forwards(weight_offset: int, activation_offset: int, accumulation: int, steps: int) -> list[dict[str, Any]]:
-    """Train a real engine; for each micro-forward, what was in force in it."""
-
-    def technique(offset: int, params: dict[str, Any], **shared: Any) -> dict[str, Any]:
-        groups = {"all": {"params": params, "modules": ["0"]}}
-        return {
-            "shared_parameters": {"enabled": True, "schedule_offset": offset, **shared},
-            "different_groups": groups,
-        }
-
-    config = {
-        "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": accumulation,
-        "optimizer": {"type": "Adam", "params": {"lr": 1e-3, "torch_adam": True}},
-        "compression_training": {
-            "weight_quantization": technique(
-                weight_offset,
-                {"start_bits": 1, "target_bits": 1, "quantization_period": 0},
-                quantize_weight_in_forward=True,
-            ),
-            "activation_quantization": technique(activation_offset, {"bits": 8}, range_calibration="dynamic"),
-        },
-    }
-    torch.manual_seed(0)
-    model = deepspeed.compression.compress.init_compression(nn.Sequential(nn.Linear(4, 4)), config)
-    engine, *_ = deepspeed.initialize(model=model, model_parameters=model.parameters(), config=config)
-    layer = engine.module[0]
-    seen: dict[str, Any] = {}
-
-    def look(module: nn.Module, args: Any, output: Any) -> None:
-        seen["weight"] = bool(module.weight_quantization_enabled)
-        seen["activation"] = bool(module.activation_quantization_enabled)
-
-    layer.register_forward_hook(look)
-    forwards = []
-    for _ in range(steps * accumulation):
-        applied = engine.global_steps
-        loss = engine(torch.ones(1, 4)).sum()
-        forwards.append({"applied_steps": applied, **seen})
-        engine.backward(loss)
-        engine.step()
-    return forwards
-
-
-def schedule_facts() -> dict[str, Any]:
-    for key, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29641", "RANK": "0", "WORLD_SIZE": "1"}.items():
-        os.environ.setdefault(key, value)
-    os.environ.setdefault("LOCAL_RANK", "0")
-    deepspeed.init_distributed(dist_backend="gloo")
-    cases = [(8, 2, 0, 12), (8, 2, 1, 70), (8, 1, 1, 140), (8, 2, 3, 120), (8, 4, 5, 100), (12, 8, 10, 100)]
-    cases += [(3, 1, 7, 40), (8, 8, 1, 5), (1, 1, 0, 5), (2, 1, 0, 5), (16, 8, 1, 300), (8, 1, 0, 12)]
-    return {
-        "bits": [
-            {"start": start, "target": target, "period": period, "bits": falling_bits(start, target, period, steps)}
-            for start, target, period, steps in cases
-        ],
-        "enabled": [
-            {
-                "weight_offset": weights,
-                "activation_offset": activations,
-                "gradient_accumulation_steps": accumulation,
-                "forwards": enabled_forwards(weights, activations, accumulation, 5),
-            }
-            for weights, activations, accumulation in ((0, 0, 1), (3, 1, 1), (1, 2, 4), (2, 0, 2), (9, 9, 1))
-        ],
-        "static_range": range_facts(),
-    }
-
-
 def main() -> None:
     GOLDEN.mkdir(exist_ok=True)
     for name, arrays in (("quantizers.npz", quantizer_arrays()), ("layers.npz", layer_arrays())):
         np.savez_compressed(GOLDEN / name, allow_pickle=False, **arrays)
+    save_arrays(GOLDEN / "models.npz", run_all([*CASES.values(), *DIFFERENT.values()]))
+    save_arrays(GOLDEN / "students.npz", student_arrays())
+    save_arrays(GOLDEN / "sixteen_bit.npz", sixteen_bit_arrays())
     facts = {
         "versions": {"deepspeed": deepspeed.__version__, "torch": torch.__version__.split("+")[0]},
         "quantizers": [name for name, _, _ in QUANTIZERS],
         "inexact_inputs": list(INEXACT),
         **schedule_facts(),
+        "engine": engine_facts() | moq_facts(),
     }
     (GOLDEN / "facts.json").write_text(json.dumps(facts, separators=(",", ":")) + "\n")
 

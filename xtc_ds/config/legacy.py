@@ -14,7 +14,7 @@ __all__ = ["check_top_level"]
 _REMEDY: Mapping[str, str] = {
     "quantize_training": (
         "is no longer read by DeepSpeed and would be ignored; write compression_training.weight_quantization instead, "
-        "with start_bits, target_bits and quantization_period in the params of a group"
+        "with start_bits, target_bits and quantization_period in the params of a group (xtc-ds migrate does so)"
     ),
     "eigenvalue": (
         "is no longer read by DeepSpeed; take it out and set how fast the bits fall with "

@@ -22,7 +22,7 @@ _WRONG: Mapping[str, str] = {
     "exclusiveMinimum": "out of range",
     "minItems": "empty list",
     "minLength": "empty string",
-    "pattern": "a plain string is not a list of patterns",
+    "pattern": "not of the right form",
 }
 _TYPES: Mapping[str, str] = {
     "boolean": "true or false",
@@ -45,6 +45,8 @@ def to_findings(error: ValidationError) -> Iterator[Finding]:
                 yield (*path, key), f"missing; allowed: {allowed_text(node['properties'][key])}"
     else:
         wrong = _WRONG.get(str(error.validator), "not allowed")
+        if error.validator == "pattern" and "array" in node["type"]:
+            wrong = "a plain string is not a list of patterns"
         message = f"{wrong}; found {show_value(found)}; allowed: {allowed_text(node)}"
         yield path, message + _did_you_mean(found, node)
 

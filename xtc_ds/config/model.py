@@ -23,8 +23,13 @@ __all__ = [
     "Format",
     "Granularity",
     "LayerReduction",
+    "PruningMethod",
     "QuantizationType",
     "RangeCalibration",
+    "Rounding",
+    "Runtime",
+    "SparseGroup",
+    "StructuredGroup",
     "WeightGroup",
 ]
 
@@ -32,6 +37,8 @@ QuantizationType = Literal["symmetric", "asymmetric"]
 Granularity = Literal["auto", "tensor", "row"]
 Format = Literal["auto", "binary", "ternary", "integer"]
 RangeCalibration = Literal["dynamic", "static"]
+Rounding = Literal["nearest", "stochastic"]
+PruningMethod = Literal["l1", "topk", "snip_momentum"]
 AttentionType = Literal["scores", "probabilities", "relations"]
 FloatDtype = Literal["float32", "float16", "bfloat16"]
 
@@ -57,6 +64,10 @@ class WeightGroup:
     quantization_type: QuantizationType = "symmetric"
     granularity: Granularity = "auto"
     format: Format = "auto"
+    rounding: Rounding = "nearest"
+    # quantize_change_ratio of an enabled fp16_mixed_quantize; None: no mixing.
+    quantize_change_ratio: float | None = None
+    quantize_weight_in_forward: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +83,50 @@ class ActivationGroup:
     quantization_type: QuantizationType = "symmetric"
     range_calibration: RangeCalibration = "dynamic"
     schedule_offset: int = 1000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SparseGroup:
+    """One group of ``sparse_pruning``: single weights, or blocks of them, become zero.
+
+    ``dense_ratio`` is the share that stays. ``block_pattern`` is "RxC" (blocks of R outputs by C inputs), "N:M"
+    (N of M neighbouring inputs stay) or None for single weights. ``schedule_offset_end`` and
+    ``schedule_offset_stride`` count applied optimizer steps; the end is None where the sparsity does not rise
+    step by step.
+    """
+
+    name: str
+    path: str
+    modules: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+    optional: bool = False
+    dense_ratio: float
+    method: PruningMethod = "l1"
+    schedule_offset: int = 1000
+    schedule_offset_end: int | None = None
+    schedule_offset_stride: int = 1
+    block_pattern: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StructuredGroup:
+    """One group of ``row_pruning``, ``head_pruning`` or ``channel_pruning``: whole rows, heads, channels go.
+
+    ``related_modules`` has one tuple of patterns for each pattern of ``modules``: what loses the matching inputs
+    (for heads: outputs), so that both shrink when the model is frozen; None: pruned parts stay as zeros.
+    ``num_heads`` is set for ``head_pruning`` only.
+    """
+
+    name: str
+    path: str
+    modules: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+    optional: bool = False
+    dense_ratio: float
+    method: PruningMethod = "l1"
+    schedule_offset: int = 1000
+    related_modules: tuple[tuple[str, ...], ...] | None = None
+    num_heads: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,6 +159,7 @@ class Distillation:
     attention_weight: float = 1.0
     attention_type: AttentionType = "scores"
     layer_map: tuple[int, ...] | None = None
+    module_name_prefix: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,14 +170,26 @@ class Export:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Runtime:
+    """How the model computes while training."""
+
+    integer_forward: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CompressionConfig:
     """A whole validated block. ``warnings`` are remarks that did not stop it; ``raw`` is its JSON."""
 
     layer_reduction: LayerReduction | None = None
     weight_quantization: tuple[WeightGroup, ...] = ()
     activation_quantization: tuple[ActivationGroup, ...] = ()
+    sparse_pruning: tuple[SparseGroup, ...] = ()
+    row_pruning: tuple[StructuredGroup, ...] = ()
+    head_pruning: tuple[StructuredGroup, ...] = ()
+    channel_pruning: tuple[StructuredGroup, ...] = ()
     kd: Distillation | None = None
     export: Export = field(default_factory=Export)
+    runtime: Runtime = field(default_factory=Runtime)
     warnings: tuple[Problem, ...] = ()
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 

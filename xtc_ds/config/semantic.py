@@ -1,18 +1,21 @@
-"""What a schema cannot say: keys that depend on each other, patterns that must compile, features not there yet."""
+"""What a schema cannot say: keys that depend on each other, patterns that must compile, keys without effect."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from xtc_ds.config.groups import check_patterns, check_weight_group
 from xtc_ds.config.locate import Path, show_value
+from xtc_ds.config.patterns import check_patterns
 from xtc_ds.config.plain import Finding
+from xtc_ds.config.sparse import check_sparse_group, has_implicit_group, warn_sparse_group
+from xtc_ds.config.structured import check_structured_group, warn_structured_group
+from xtc_ds.config.weights import check_weight_group, warn_weight_group, warn_weight_keys
 
 __all__ = ["check_meaning"]
 
-_PRUNINGS = ("sparse_pruning", "row_pruning", "head_pruning", "channel_pruning")
-_WITH_GROUPS = ("weight_quantization", "activation_quantization")
+_STRUCTURED = ("row_pruning", "head_pruning", "channel_pruning")
+_WITH_GROUPS = ("weight_quantization", "activation_quantization", "sparse_pruning", *_STRUCTURED)
 
 
 def check_meaning(block: dict[str, Any], faulty: list[Path]) -> tuple[list[Finding], list[Finding]]:
@@ -28,13 +31,7 @@ def check_meaning(block: dict[str, Any], faulty: list[Path]) -> tuple[list[Findi
     for technique in _WITH_GROUPS:
         if technique in block and sound(technique, "shared_parameters"):
             errors += _technique(block[technique], technique, sound)
-    if "weight_quantization" in block and sound("weight_quantization", "shared_parameters"):
-        shared = block["weight_quantization"].get("shared_parameters", {})
-        errors += _not_yet(shared)
-        warnings += _no_effect(shared)
-    for technique in _PRUNINGS:
-        if technique in block and sound(technique):
-            errors += _pruning(block[technique], technique)
+            warnings += _without_effect(block[technique], technique, sound)
     if "kd" in block and sound("kd") and block["kd"]["enabled"]:
         errors += _all_weights_zero(block["kd"])
         warnings += _unused_kd(block["kd"])
@@ -48,19 +45,56 @@ def _technique(technique: dict[str, Any], name: str, sound: Callable[..., bool])
     groups = technique.get("different_groups", {})
     if not isinstance(groups, dict):
         return
+    yield from check_patterns(shared, (name, "shared_parameters"), sound)
     if shared.get("enabled", False) and not groups:
-        yield (
-            (name, "different_groups"),
-            f"the technique is enabled without any group; found {show_value(groups)}; "
-            'allowed: at least one group such as {"all": {"params": {...}, "modules": ["*"]}}',
-        )
+        if name == "sparse_pruning" and has_implicit_group(technique):
+            yield from check_sparse_group(None, {}, shared)
+        else:
+            yield _no_group(name, groups)
     for group_name, group in groups.items():
         path: Path = (name, "different_groups", group_name)
         if not isinstance(group, dict):
             continue
         yield from check_patterns(group, path, sound)
-        if name == "weight_quantization" and sound(*path, "params"):
-            yield from check_weight_group(group_name, group["params"], shared)
+        params = group.get("params")
+        if isinstance(params, dict):
+            yield from check_patterns(params, (*path, "params"), sound)
+        if isinstance(params, dict) and sound(*path, "params"):
+            if name == "weight_quantization":
+                yield from check_weight_group(group_name, params, shared)
+            elif name == "sparse_pruning":
+                yield from check_sparse_group(group_name, params, shared)
+        if name in _STRUCTURED and sound(*path):
+            yield from check_structured_group(name, group_name, group, shared)
+
+
+def _no_group(technique: str, groups: dict[str, Any]) -> Finding:
+    return (
+        (technique, "different_groups"),
+        f"the technique is enabled without any group; found {show_value(groups)}; "
+        'allowed: at least one group such as {"all": {"params": {...}, "modules": ["*"]}}',
+    )
+
+
+def _without_effect(technique: dict[str, Any], name: str, sound: Callable[..., bool]) -> Iterator[Finding]:
+    """Warnings about the keys of a technique that is on."""
+    shared = technique.get("shared_parameters", {})
+    groups = technique.get("different_groups", {})
+    if not shared.get("enabled", False):
+        return
+    if name == "weight_quantization":
+        yield from warn_weight_keys(shared)
+    if name == "sparse_pruning" and has_implicit_group(technique):
+        yield from warn_sparse_group(None, {}, shared)
+    for group_name, group in groups.items() if isinstance(groups, dict) else ():
+        if not sound(name, "different_groups", group_name):
+            continue
+        if name == "weight_quantization":
+            yield from warn_weight_group(group_name, group["params"], shared)
+        elif name == "sparse_pruning":
+            yield from warn_sparse_group(group_name, group["params"], shared)
+        elif name in _STRUCTURED:
+            yield from warn_structured_group(name, group_name, group["params"])
 
 
 def _layer_reduction(block: dict[str, Any]) -> Iterator[Finding]:
@@ -92,47 +126,6 @@ def _layer_reduction(block: dict[str, Any]) -> Iterator[Finding]:
         yield (
             (*path, "keep_number_layer"),
             (f"does not agree with teacher_layer; found {number}; allowed: {len(layers)}, the length of teacher_layer"),
-        )
-
-
-def _not_yet(shared: dict[str, Any]) -> Iterator[Finding]:
-    if not shared.get("enabled", False):
-        return
-    path: Path = ("weight_quantization", "shared_parameters")
-    if shared.get("rounding") == "stochastic":
-        yield (*path, "rounding"), 'not supported by this version of xtc_ds; found "stochastic"; allowed: "nearest"'
-    if shared.get("fp16_mixed_quantize", {}).get("enabled", False):
-        yield (
-            (*path, "fp16_mixed_quantize", "enabled"),
-            (
-                "not supported by this version of xtc_ds; found true; allowed: false; "
-                "for a gradual start set start_bits above target_bits and a quantization_period"
-            ),
-        )
-
-
-def _no_effect(shared: dict[str, Any]) -> Iterator[Finding]:
-    if not shared.get("enabled", False):
-        return
-    path: Path = ("weight_quantization", "shared_parameters")
-    for key in ("quantizer_kernel", "quantize_verbose"):
-        if shared.get(key, False):
-            yield (*path, key), "has no effect; found true; leave it out"
-    if shared.get("quantize_weight_in_forward", True) is False:
-        yield (
-            (*path, "quantize_weight_in_forward"),
-            (
-                "makes no difference; found false; the forward uses quantized weights in either case, "
-                "the optimizer holds the latent ones"
-            ),
-        )
-
-
-def _pruning(technique: dict[str, Any], name: str) -> Iterator[Finding]:
-    if technique.get("shared_parameters", {}).get("enabled", False):
-        yield (
-            (name, "shared_parameters", "enabled"),
-            (f"{name} is not supported by this version of xtc_ds; found true; allowed: false"),
         )
 
 

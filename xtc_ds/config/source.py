@@ -117,13 +117,19 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _number(text: str) -> float:
+    """A number as HJSON reads it, and so DeepSpeed: 5e8 and 1.0 are whole numbers."""
+    value = float(text)
+    return int(value) if abs(value) < 1e10 and value == int(value) else value
+
+
 def _parse(text: str, name: str) -> Any:
     """Strict JSON first (fast, and its messages are the better ones), then HJSON with its comments."""
     if not text.strip():
         raise ConfigError([Problem(name, "the file is empty; allowed: a JSON object")])
     try:
         try:
-            return json.loads(text, object_pairs_hook=_object)
+            return json.loads(text, object_pairs_hook=_object, parse_float=_number)
         except ValueError:
             return hjson.loads(text, object_pairs_hook=_object)
     except _DuplicateKeyError as error:
@@ -131,6 +137,8 @@ def _parse(text: str, name: str) -> Any:
     except hjson.HjsonDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise ConfigError([Problem(name, f"{where}: neither JSON nor HJSON: {error.msg}")]) from None
+    except OverflowError:
+        raise ConfigError([Problem(name, "holds a number that is too large for HJSON")]) from None
     except RecursionError:
         raise ConfigError([Problem(name, "is nested too deeply to be read")]) from None
     except ValueError as error:

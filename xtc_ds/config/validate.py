@@ -13,6 +13,7 @@ from xtc_ds.config.messages import to_findings
 from xtc_ds.config.plain import Finding, to_plain
 from xtc_ds.config.schema_file import schema
 from xtc_ds.config.semantic import check_meaning
+from xtc_ds.config.structured import without_disabled
 from xtc_ds.errors import Problem
 
 __all__ = ["check_block", "check_plain"]
@@ -31,11 +32,12 @@ def check_plain(block: object) -> tuple[dict[str, Any], list[Problem], list[Prob
     """As :func:`check_block`, with a plain deep copy of the block in front."""
     plain, findings = to_plain(block)
     not_json = [path for path, _ in findings]
-    findings += _reduce(finding for finding in _schema_findings(plain) if not _under(finding[0], not_json))
+    read = without_disabled(plain)
+    findings += _reduce(finding for finding in _schema_findings(read) if not _under(finding[0], not_json))
     if not isinstance(plain, dict):
         return {}, _problems(plain, findings), []
     faulty = [path for path, _ in findings]
-    errors, warnings = check_meaning(plain, faulty)
+    errors, warnings = check_meaning(read, faulty)
     return plain, _problems(plain, findings + errors), _problems(plain, warnings)
 
 

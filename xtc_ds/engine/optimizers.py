@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
+
+from xtc_ds.layers import compressed_layers
+from xtc_ds.layers.masks import SCORE_NAMES
 
 __all__ = ["dropped_parameters", "follow_optimizer", "follow_parameters"]
 
@@ -25,8 +28,8 @@ def dropped_parameters(before: Iterable[nn.Parameter], model: nn.Module) -> dict
 def follow_optimizer(optimizer: Any, model: nn.Module, dropped: Dropped, scheduler: Any = None) -> Any:
     """Remove dropped parameters from an optimizer, and groups that held nothing else, also from its scheduler.
 
-    The parameters of the distillation projection, if there is one, join the first group and are trained with
-    its options. What is no torch optimizer (None, a callable) is returned as it is.
+    The scores of prunings join their weight's group, or the first one if the weight is in none; so do the
+    parameters of the distillation projection. What is no torch optimizer (None, a callable) is returned as it is.
     """
     if not isinstance(optimizer, torch.optim.Optimizer):
         return optimizer
@@ -39,7 +42,7 @@ def follow_optimizer(optimizer: Any, model: nn.Module, dropped: Dropped, schedul
     kept = [index for index, group in enumerate(before) if id(group) in living]
     if len(kept) < len(before):
         _follow_scheduler(scheduler, len(before), kept)
-    _add_projection(optimizer.param_groups, model)
+    _add_new_parameters(optimizer.param_groups, model)
     return optimizer
 
 
@@ -53,10 +56,10 @@ def follow_parameters(parameters: Any, model: nn.Module, dropped: Dropped) -> An
     items = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
     if items and isinstance(items[0], dict):
         groups = _living_groups([dict(group) for group in items], dropped)
-        _add_projection(groups, model)
+        _add_new_parameters(groups, model)
         return groups
     group = {"params": [item for item in items if id(_parameter(item)) not in dropped]}
-    _add_projection([group], model)
+    _add_new_parameters([group], model)
     return group["params"]
 
 
@@ -86,18 +89,32 @@ def _follow_scheduler(scheduler: Any, groups: int, kept: list[int]) -> None:
             setattr(scheduler, name, [value[index] for index in kept])
 
 
-def _add_projection(groups: list[dict[str, Any]], model: nn.Module) -> None:
-    projection = getattr(model, "xtc_projection", None)
-    if projection is None or not groups:
+def _add_new_parameters(groups: list[dict[str, Any]], model: nn.Module) -> None:
+    """Let groups made before take in what the rewrite added: scores beside their weight, else the first group."""
+    if not groups:
         return
-    known = {id(_parameter(item)) for group in groups for item in group["params"]}
-    first = groups[0]
-    named = bool(first["params"]) and isinstance(first["params"][0], tuple)
-    for name, parameter in projection.named_parameters(prefix="xtc_projection"):
-        if id(parameter) not in known:
-            first["params"].append((name, parameter) if named else parameter)
-            if "param_names" in first:
-                first["param_names"].append(name)
+    home = {id(_parameter(item)): group for group in groups for item in group["params"]}
+    for name, parameter, neighbour in _added_parameters(model):
+        if id(parameter) in home:
+            continue
+        group = home.get(id(neighbour), groups[0])
+        named = bool(group["params"]) and isinstance(group["params"][0], tuple)
+        group["params"].append((name, parameter) if named else parameter)
+        if "param_names" in group:
+            group["param_names"].append(name)
+
+
+def _added_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, nn.Parameter | None]]:
+    """(name, parameter, the parameter whose options it gets) of the scores of prunings and of the projection."""
+    for name, layer in compressed_layers(model):
+        assert isinstance(layer, nn.Module)
+        for key, parameter in layer.named_parameters(recurse=False):
+            if key in SCORE_NAMES:
+                yield f"{name}.{key}".lstrip("."), parameter, layer.weight  # type: ignore[misc]
+    projection = getattr(model, "xtc_projection", None)
+    if projection is not None:
+        for name, parameter in projection.named_parameters(prefix="xtc_projection"):
+            yield name, parameter, None
 
 
 def _parameter(item: Any) -> Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import nn
 
 from xtc_ds.errors import EngineError
-from xtc_ds.layers import compressed_layers, set_step
+from xtc_ds.layers import CompressedLayer, compressed_layers
 from xtc_ds.plan.schedule import bits_at
 
 __all__ = ["CompressionSchedule", "bits_at"]
@@ -24,13 +24,19 @@ class CompressionSchedule:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.step = 0
-        set_step(model, 0)
+        # Kept: a walk through all modules at every step takes as long as a percent of a short one.
+        self.layers = tuple(layer for _, layer in compressed_layers(model))
+        self._set_step(0)
 
     def advance_to(self, step: int) -> None:
         """Put the formats of ``step`` in force."""
         if step != self.step:
-            self.step = step
-            set_step(self.model, step)
+            self._set_step(step)
+
+    def weights_changed(self) -> None:
+        """Called by whoever changes the weights, after each change: between two calls their codes are kept."""
+        for layer in self._compressed():
+            layer.weight_epoch = (layer.weight_epoch or 0) + 1
 
     def bits(self) -> dict[str, dict[str, float]]:
         """Bits in force now by group: ``{"weights": {group: bits}, "activations": {group: bits}}``; 32 is float."""
@@ -54,5 +60,13 @@ class CompressionSchedule:
         step = state.get("step")
         if not isinstance(step, int) or step < 0:
             raise EngineError(f"the checkpoint's compression schedule is damaged: step is {step!r}")
+        self._set_step(step)
+
+    def _set_step(self, step: int) -> None:
         self.step = step
-        set_step(self.model, step)
+        for layer in self._compressed():
+            layer.set_step(step)
+
+    def _compressed(self) -> Iterator[CompressedLayer]:
+        # Baking makes layers plain again, also under an engine.
+        return (layer for layer in self.layers if isinstance(layer, CompressedLayer))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from xtc_ds.engine.pruning import average_scores, broadcast_masks, end_step, forget_step, loss_scale
 from xtc_ds.engine.schedule import CompressionSchedule
 from xtc_ds.engine.static_ranges import synchronize_ranges
 from xtc_ds.plan import CompressionPlan
@@ -34,6 +35,11 @@ class EngineState:
     # Applied steps that the engine does not know of: those of a run whose weights alone were loaded.
     earlier_steps: int = 0
 
+    @property
+    def scores_weights(self) -> bool:
+        """Whether a pruning collects scores in the backward pass."""
+        return any(row.method == "snip_momentum" for row in self.plan.sparse)
+
     def loss_parts(self) -> dict[str, float]:
         """The parts of the last distillation loss, detached; empty without distillation."""
         if self.distiller is None:
@@ -48,17 +54,29 @@ class _XtcEngineMixin:
 
     def step(self, *args: Any, **kwargs: Any) -> Any:
         """Take the step, then advance the schedule if an update was applied."""
+        module: nn.Module = self.module  # type: ignore[attr-defined]
+        steps: int = self.global_steps  # type: ignore[attr-defined]
+        skipped: int = self.skipped_steps  # type: ignore[attr-defined]
+        scored = self.xtc.scores_weights
+        scale = loss_scale(self) if scored else 1.0  # the step may change it
         result = super().step(*args, **kwargs)  # type: ignore[misc]
+        if self.global_steps != steps:  # type: ignore[attr-defined]
+            self.xtc.schedule.weights_changed()
         applied = _applied_steps(self)
         if applied != self.xtc.schedule.step:
-            synchronize_ranges(self.module)  # type: ignore[attr-defined]
+            if self.xtc.schedule.layers:
+                synchronize_ranges(module)
+                end_step(module, applied, scale)
             self.xtc.schedule.advance_to(applied)
+        elif scored and self.skipped_steps != skipped:  # type: ignore[attr-defined]
+            forget_step(module)
         return result
 
     def save_checkpoint(
         self, save_dir: Any, tag: Any = None, client_state: dict[str, Any] | None = None, *args: Any, **kwargs: Any
     ) -> Any:
         """As DeepSpeed's, with the schedule and the config block in the client state."""
+        average_scores(self.module)  # type: ignore[attr-defined]
         ours = {**self.xtc.schedule.state_dict(), "compression_training": dict(self.xtc.plan.config.raw)}
         state = {**(client_state or {}), _CLIENT_KEY: ours}
         return super().save_checkpoint(save_dir, tag, state, *args, **kwargs)  # type: ignore[misc]
@@ -68,6 +86,8 @@ class _XtcEngineMixin:
         path, client_state = super().load_checkpoint(*args, **kwargs)  # type: ignore[misc]
         if path is None:
             return path, client_state
+        forget_step(self.module)  # type: ignore[attr-defined]
+        self.xtc.schedule.weights_changed()
         ours = (client_state or {}).pop(_CLIENT_KEY, None)
         if ours is None:
             logger.warning("%s holds no compression schedule; it starts at the engine's step", path)
@@ -82,9 +102,13 @@ class _XtcEngineMixin:
 
 
 def wrap_engine(engine: DeepSpeedEngine, plan: CompressionPlan, distiller: Distiller | None) -> DeepSpeedEngine:
-    """Make ``engine`` advance the schedule: its class is swapped for a subclass of it, in place."""
+    """Make ``engine`` advance the schedule: its class is swapped for a subclass of it, in place (once)."""
     module: nn.Module = engine.module
+    broadcast_masks(module)
     engine.xtc = EngineState(plan, CompressionSchedule(module), distiller)
+    engine.xtc.schedule.weights_changed()
+    if isinstance(engine, _XtcEngineMixin):
+        return engine
     base = type(engine)
     engine.__class__ = type(f"Xtc{base.__name__}", (_XtcEngineMixin, base), {"__doc__": base.__doc__})
     return engine

@@ -1,18 +1,22 @@
-"""The packed checkpoint: freeze, export, load."""
+"""The packed checkpoint: freeze, export, load; and the dense bake."""
 
 from __future__ import annotations
 
+from xtc_ds.export.bake import bake
 from xtc_ds.export.freeze import freeze, is_frozen
 from xtc_ds.export.load import load, load_into, read_quantization_config
-from xtc_ds.export.packed import PackedEmbedding, PackedLayer, PackedLinear, PackedSpec
+from xtc_ds.export.packed import PackedLayer, PackedSpec
+from xtc_ds.export.packed_layers import PackedConv2d, PackedEmbedding, PackedLinear
 from xtc_ds.export.write import ExportReport, export_packed
 
 __all__ = [
     "ExportReport",
+    "PackedConv2d",
     "PackedEmbedding",
     "PackedLayer",
     "PackedLinear",
     "PackedSpec",
+    "bake",
     "export_packed",
     "freeze",
     "is_frozen",

@@ -14,11 +14,13 @@ from transformers.quantizers.auto import (
 from transformers.quantizers.base import HfQuantizer
 
 from xtc_ds.errors import ExportError
-from xtc_ds.export.packed import build_packed, share_packed_tensors
+from xtc_ds.export.packed import PackedSpec, share_packed_tensors
+from xtc_ds.export.packed_layers import build_packed
 from xtc_ds.export.quantization_config import QUANT_METHOD, XtcQuantizationConfig
+from xtc_ds.export.shrinkage import Shrinkage, check_shrinkage, shrink_empty
 from xtc_ds.export.tensors import file_metadata, stored_tensors
 
-__all__ = ["XtcHfQuantizer", "install_packed_layers", "register", "tie_packed_layers"]
+__all__ = ["XtcHfQuantizer", "build_frozen", "mark_frozen", "register", "tie_packed_layers"]
 
 
 class XtcHfQuantizer(HfQuantizer):  # type: ignore[misc]
@@ -29,16 +31,16 @@ class XtcHfQuantizer(HfQuantizer):  # type: ignore[misc]
 
     def _process_model_before_weight_loading(self, model: nn.Module, **kwargs: Any) -> None:
         _check_files(kwargs.get("checkpoint_files"), self.quantization_config)
-        install_packed_layers(model, self.quantization_config)
+        build_frozen(model, self.quantization_config)
 
     def _process_model_after_weight_loading(self, model: nn.Module, **kwargs: Any) -> nn.Module:
         tie_packed_layers(model, self.quantization_config)
-        model.xtc_float_dtype = self.quantization_config.float_dtype  # type: ignore[assignment]
+        mark_frozen(model, self.quantization_config)
         return model
 
     def get_state_dict_and_metadata(self, model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
         """What ``save_pretrained`` writes: the tensors in the dtypes in which they were read."""
-        return stored_tensors(model, self.quantization_config.float_dtype), file_metadata()
+        return stored_tensors(model, self.quantization_config.float_dtype), file_metadata(model)
 
     def is_serializable(self, **kwargs: Any) -> bool:
         """Packed models can be saved again."""
@@ -50,25 +52,45 @@ class XtcHfQuantizer(HfQuantizer):  # type: ignore[misc]
         return False
 
 
-def install_packed_layers(model: nn.Module, config: XtcQuantizationConfig) -> None:
-    """Replace the modules that ``config`` names by empty packed ones on the meta device.
+def build_frozen(model: nn.Module, config: XtcQuantizationConfig) -> None:
+    """Make a plain model the empty shell of a frozen one: pruned modules shrink, packed ones are replaced.
 
-    Raises ExportError where the model has no such module or its shape differs, before anything is replaced.
+    Packed modules come on the meta device. Raises ExportError where the model has no such module or its shape
+    differs, before anything is changed.
     """
+    shrinkage, specs = config.shrinkage(), config.specs()
+    check_shrinkage(model, shrinkage)
+    _check_shapes(model, specs, shrinkage)
+    shrink_empty(model, shrinkage)
+    _install_packed_layers(model, specs)
+
+
+def mark_frozen(model: nn.Module, config: XtcQuantizationConfig) -> None:
+    """Let a filled model know that it is frozen, and how it is stored."""
+    model.xtc_float_dtype = config.float_dtype  # type: ignore[assignment]
+    model.xtc_shrinkage = config.shrinkage()  # type: ignore[assignment]
+    model.xtc_frozen = True  # type: ignore[assignment]
+
+
+def _check_shapes(model: nn.Module, specs: dict[str, PackedSpec], shrinkage: Shrinkage) -> None:
     modules = dict(model.named_modules())
-    packed: dict[int, nn.Module] = {}
-    for name, spec in config.specs().items():
+    for name, spec in specs.items():
         module = modules.get(name)
         weight = getattr(module, "weight", None)
         if module is None or weight is None:
             raise ExportError(f"the checkpoint packs '{name}', which this model ({type(model).__name__}) lacks")
-        shape = tuple(weight.shape)[:: -1 if hasattr(module, "nf") else 1]
+        shrunk = shrinkage.modules.get(name)
+        shape = tuple(weight.shape)[:: -1 if hasattr(module, "nf") else 1] if shrunk is None else shrunk.after
         if shape != spec.shape:
             raise ExportError(f"the checkpoint packs '{name}' of shape {spec.shape}; the model's is {shape}")
-        bias = getattr(module, "bias", None) is not None
-        padding = getattr(module, "padding_idx", None)
+
+
+def _install_packed_layers(model: nn.Module, specs: dict[str, PackedSpec]) -> None:
+    packed: dict[int, nn.Module] = {}
+    for name, spec in specs.items():
+        module = model.get_submodule(name)
         with torch.device("meta"):
-            layer = build_packed(spec, bias=bias, padding_idx=padding, dtype=weight.dtype, device="meta")
+            layer = build_packed(spec, module, module.weight.dtype, "meta")  # type: ignore[arg-type]
         packed[id(module)] = layer.train(module.training)
     # A module may hang in several places; the config names one.
     for parent in list(model.modules()):

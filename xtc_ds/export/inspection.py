@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from xtc_ds.errors import ExportError
 from xtc_ds.export.load import read_quantization_config
-from xtc_ds.export.packed import PackedSpec
+from xtc_ds.export.packed import WEIGHT_KEYS, PackedSpec
 
 __all__ = ["Inspection", "TensorEntry", "inspect_folder", "inspection_table"]
 
@@ -101,7 +101,7 @@ def _entry(name: str, stored: tuple[int, ...], dtype: str, specs: dict[str, Pack
     if spec is not None and spec.format is not None and key == "weight":
         weights = math.prod(spec.shape)
         return TensorEntry(name, spec.format, spec.shape, weights, size, 8 * size / weights)
-    if spec is not None and key in ("weight_scale", "weight_zero"):
+    if spec is not None and key in WEIGHT_KEYS[1:]:
         return TensorEntry(name, dtype.lower(), stored, 0, size, None)
     weights = math.prod(stored)
     return TensorEntry(name, dtype.lower(), stored, weights, size, 8.0 * size / weights if weights else None)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from xtc_ds.errors import ExportError
-from xtc_ds.export.hf_quantizer import install_packed_layers, tie_packed_layers
+from xtc_ds.export.hf_quantizer import build_frozen, mark_frozen, tie_packed_layers
 from xtc_ds.export.quantization_config import QUANT_METHOD, XtcQuantizationConfig
 
 __all__ = ["load", "load_into", "read_quantization_config"]
@@ -47,7 +47,7 @@ def load_into(model: nn.Module, folder: str | os.PathLike[str]) -> nn.Module:
         tensors = load_file(file)
     except (OSError, SafetensorError) as error:
         raise ExportError(f"{file}: cannot be read: {error}") from error
-    install_packed_layers(model, config)
+    build_frozen(model, config)
     for name in config.specs():
         model.get_submodule(name).to_empty(device="cpu")
     tie_packed_layers(model, config)
@@ -61,7 +61,7 @@ def load_into(model: nn.Module, folder: str | os.PathLike[str]) -> nn.Module:
     missing = [name for name in missing if id(own[name]) not in filled]
     if missing or unexpected:
         raise ExportError(f"{folder}: missing tensors {missing[:5]}, unexpected {unexpected[:5]}")
-    model.xtc_float_dtype = config.float_dtype  # type: ignore[assignment]
+    mark_frozen(model, config)
     return model.eval()
 
 

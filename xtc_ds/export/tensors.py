@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from xtc_ds.export.quantization_config import FORMAT_VERSION, describe_packed
+from xtc_ds.export.packed import WEIGHT_KEYS
+from xtc_ds.export.quantization_config import describe_packed
 
 __all__ = ["file_metadata", "order_header", "stored_tensors"]
 
@@ -18,7 +19,7 @@ def stored_tensors(model: nn.Module, float_dtype: str) -> dict[str, Tensor]:
     dtype = getattr(torch, float_dtype)
     # Moving a model to another device or dtype parts the buffers of tied layers, not their parameters.
     tied = describe_packed(model, float_dtype).tied
-    twins = {f"{name}.{key}" for name in tied for key in ("weight", "weight_scale", "weight_zero")}
+    twins = {f"{name}.{key}" for name in tied for key in WEIGHT_KEYS}
     seen: set[int] = set()
     result = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
@@ -30,9 +31,10 @@ def stored_tensors(model: nn.Module, float_dtype: str) -> dict[str, Tensor]:
     return result
 
 
-def file_metadata() -> dict[str, str]:
-    """Metadata of the safetensors header."""
-    return {"format": "pt", "xtc_format_version": str(FORMAT_VERSION)}
+def file_metadata(model: nn.Module) -> dict[str, str]:
+    """Metadata of the safetensors header of a frozen model."""
+    version = describe_packed(model, "float32").format_version
+    return {"format": "pt", "xtc_format_version": str(version)}
 
 
 def order_header(file: Path) -> None:

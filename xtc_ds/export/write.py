@@ -72,7 +72,7 @@ def _write(frozen: nn.Module, folder: Path, tokenizer: Any) -> ExportReport:
 def _write_files(frozen: nn.Module, folder: Path, tokenizer: Any) -> None:
     float_dtype = str(frozen.xtc_float_dtype)
     tensors = stored_tensors(frozen, float_dtype)
-    save_file(tensors, folder / WEIGHTS_NAME, metadata=file_metadata())
+    save_file(tensors, folder / WEIGHTS_NAME, metadata=file_metadata(frozen))
     order_header(folder / WEIGHTS_NAME)
     config = getattr(frozen, "config", None)
     if config is not None and hasattr(config, "save_pretrained"):

@@ -6,6 +6,7 @@ from xtc_ds.formats.activation import ActivationFormat
 from xtc_ds.formats.base import Encoded, WeightFormat
 from xtc_ds.formats.grouping import Grouping
 from xtc_ds.formats.registry import format_for_bits, format_names, get_format, register_format
+from xtc_ds.formats.stochastic import rounding_seed, uniform_noise
 from xtc_ds.formats.straight_through import fake_quantize_activation, fake_quantize_weight
 
 __all__ = [
@@ -19,4 +20,6 @@ __all__ = [
     "format_names",
     "get_format",
     "register_format",
+    "rounding_seed",
+    "uniform_noise",
 ]

@@ -56,12 +56,21 @@ class WeightFormat(ABC):
     code_range: tuple[int, int]
     #: whether groups carry a zero value beside the scale
     has_zero: ClassVar[bool] = False
+    #: whether weights are rounded to a uniform grid, to the nearest point or at random
+    has_grid: ClassVar[bool] = False
     #: what is added to a code before it is scaled
     code_offset: int = 0
 
     @abstractmethod
     def encode(self, w_GN: Tensor) -> Encoded:
         """Codes and scales of each row of ``w_GN``, a float tensor (G, N)."""
+
+    def encode_stochastic(self, w_GN: Tensor, noise_GN: Tensor) -> Encoded:
+        """Like ``encode``, but rounded up with the probability of the fraction: up where ``noise_GN`` is below it.
+
+        noise_GN: uniform in [0, 1), (G, N). Formats without a grid (``has_grid`` is False) have nothing to round.
+        """
+        return self.encode(w_GN)
 
     @abstractmethod
     def pack(self, codes: Tensor) -> Tensor:

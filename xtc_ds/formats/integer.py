@@ -16,8 +16,11 @@ class IntegerFormat(WeightFormat):
     """``w_hat = s * clamp(round(w / s), -2**(b-1), 2**(b-1) - 1)`` with ``s = 2 max|w| / 2**b`` per group.
 
     The scale divides by ``2**b``, as DeepSpeed's symmetric quantizer does, so the largest positive weight
-    is clipped by one step. Rounding is to nearest, ties to even.
+    is clipped by one step. Rounding is to nearest, ties to even; ``encode_stochastic`` rounds at random, so that
+    a weight inside the range is kept in the mean.
     """
+
+    has_grid = True
 
     def __init__(self, bits: int) -> None:
         if not 2 <= bits <= 16:
@@ -33,19 +36,22 @@ class IntegerFormat(WeightFormat):
         return torch.int8 if self.int_bits <= 8 else torch.int32
 
     def encode(self, w_GN: Tensor) -> Encoded:
-        w_GN = w_GN.float()
-        largest_G1 = w_GN.abs().amax(dim=1, keepdim=True)
-        return self.encode_range(w_GN, -largest_G1, largest_G1)
+        return self.encode_range(w_GN, *self._range(w_GN.float()))
 
-    def encode_range(self, w_GN: Tensor, low_G1: Tensor, high_G1: Tensor) -> Encoded:
+    def encode_stochastic(self, w_GN: Tensor, noise_GN: Tensor) -> Encoded:
+        return self.encode_range(w_GN, *self._range(w_GN.float()), noise_GN)
+
+    def _range(self, w_GN: Tensor) -> tuple[Tensor, Tensor]:
+        largest_G1 = w_GN.abs().amax(dim=1, keepdim=True)
+        return -largest_G1, largest_G1
+
+    def encode_range(self, w_GN: Tensor, low_G1: Tensor, high_G1: Tensor, noise_GN: Tensor | None = None) -> Encoded:
         """Encode on the grid of a known range (static activations); values outside are clipped."""
         scale_G1 = 2 * torch.maximum(low_G1.abs(), high_G1.abs()) / 2**self.int_bits
-        return Encoded(self._round(w_GN.float(), scale_G1), scale_G1)
-
-    def _round(self, w_GN: Tensor, scale_G1: Tensor) -> Tensor:
         # An all-zero group has scale 0: divide by 1 there, every code is 0. A NaN scale stays.
         step_G1 = torch.where(scale_G1 == 0, 1.0, scale_G1)
-        return (w_GN / step_G1).round_().clamp_(*self.code_range).to(self.code_dtype)
+        codes = _round(w_GN.float() / step_G1, noise_GN).clamp_(*self.code_range)
+        return Encoded(codes.to(self.code_dtype), scale_G1)
 
     def pack(self, codes: Tensor) -> Tensor:
         self._check_storable()
@@ -81,15 +87,23 @@ class AsymmetricFormat(IntegerFormat):
         self.name = f"int{bits}_asymmetric"
         self.code_offset = 2 ** (bits - 1)
 
-    def encode(self, w_GN: Tensor) -> Encoded:
-        w_GN = w_GN.float()
-        return self.encode_range(w_GN, w_GN.amin(dim=1, keepdim=True), w_GN.amax(dim=1, keepdim=True))
+    def _range(self, w_GN: Tensor) -> tuple[Tensor, Tensor]:
+        return w_GN.amin(dim=1, keepdim=True), w_GN.amax(dim=1, keepdim=True)
 
-    def encode_range(self, w_GN: Tensor, low_G1: Tensor, high_G1: Tensor) -> Encoded:
+    def encode_range(self, w_GN: Tensor, low_G1: Tensor, high_G1: Tensor, noise_GN: Tensor | None = None) -> Encoded:
         scale_G1 = (high_G1 - low_G1) / 2**self.int_bits
         step_G1 = torch.where(scale_G1 == 0, 1.0, scale_G1)
         # A group of one value has no step; its value goes whole into the zero.
         zero_G1 = torch.where(scale_G1 == 0, low_G1, (low_G1 / step_G1).round() * scale_G1)
         half = self.code_offset
-        codes = ((w_GN.float() - zero_G1) / step_G1).round_().clamp_(0, 2 * half - 1).sub_(half)
+        codes = _round((w_GN.float() - zero_G1) / step_G1, noise_GN).clamp_(0, 2 * half - 1).sub_(half)
         return Encoded(codes.to(self.code_dtype), scale_G1, zero_G1, half)
+
+
+def _round(x_GN: Tensor, noise_GN: Tensor | None) -> Tensor:
+    """To the nearest integer, or down, and up where the noise is below the fraction; ``x_GN`` is overwritten."""
+    if noise_GN is None:
+        return x_GN.round_()
+    low_GN = x_GN.floor()
+    # Compared with the fraction, not added to the weight: a sum of floats would round by itself.
+    return low_GN.add_(noise_GN < x_GN.sub_(low_GN))

@@ -16,13 +16,20 @@ __all__ = ["fake_quantize_activation", "fake_quantize_weight"]
 
 class _FakeQuantizeWeight(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, w: Tensor, weight_format: WeightFormat, grouping: Grouping) -> Tensor:
-        encoded = weight_format.encode(grouping.split(w))
-        return encoded.decode(w.dtype).reshape(w.shape)
+    def forward(
+        ctx: Any, w: Tensor, weight_format: WeightFormat, grouping: Grouping, noise: Tensor | None, float_share: float
+    ) -> Tensor:
+        w_GN = grouping.split(w)
+        if noise is None:
+            encoded = weight_format.encode(w_GN)
+        else:
+            encoded = weight_format.encode_stochastic(w_GN, noise.reshape(w_GN.shape))
+        w_hat = encoded.decode(w.dtype).reshape(w.shape)
+        return w_hat if float_share == 0 else float_share * w + (1 - float_share) * w_hat
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        return grad, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
+        return grad, None, None, None, None
 
 
 class _FakeQuantizeActivation(torch.autograd.Function):
@@ -35,9 +42,19 @@ class _FakeQuantizeActivation(torch.autograd.Function):
         return grad, None, None
 
 
-def fake_quantize_weight(w_OI: Tensor, weight_format: WeightFormat, grouping: Grouping) -> Tensor:
-    """``w_OI`` as its codes stand for it, same shape and dtype; the gradient passes unchanged, unclipped."""
-    result: Tensor = _FakeQuantizeWeight.apply(w_OI, weight_format, grouping)  # type: ignore[no-untyped-call]
+def fake_quantize_weight(
+    w_OI: Tensor,
+    weight_format: WeightFormat,
+    grouping: Grouping,
+    noise: Tensor | None = None,
+    float_share: float = 0.0,
+) -> Tensor:
+    """``w_OI`` as its codes stand for it, same shape and dtype; the gradient passes unchanged, unclipped.
+
+    noise: as many numbers in [0, 1) as weights, row-major, for stochastic rounding; None rounds to the nearest.
+    float_share: r of ``r * w + (1 - r) * w_hat``, 0 to 1; for weights that turn into codes gradually.
+    """
+    result: Tensor = _FakeQuantizeWeight.apply(w_OI, weight_format, grouping, noise, float_share)  # type: ignore[no-untyped-call]
     return result
 
 

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 
 from xtc_ds.errors import EngineError
-from xtc_ds.formats import WeightFormat, fake_quantize_activation, fake_quantize_weight
+from xtc_ds.formats import (
+    WeightFormat,
+    fake_quantize_activation,
+    fake_quantize_weight,
+    rounding_seed,
+    uniform_noise,
+)
+from xtc_ds.kernels.training import integer_linear
+from xtc_ds.layers.integer_forward import IntegerForward
+from xtc_ds.layers.masks import PrunedLayer
 from xtc_ds.layers.range_observer import RangeObserver
 from xtc_ds.plan.rows import ActivationRow, WeightRow
 
 __all__ = ["CompressedLayer", "compressed_layers", "set_step"]
 
 
-class CompressedLayer:
+class CompressedLayer(PrunedLayer, IntegerForward):
     """Mixin of the classes that plain layers are swapped to.
 
     The layer keeps its Parameters, hooks and state_dict keys; the rules below are plain attributes. Before
@@ -25,37 +35,84 @@ class CompressedLayer:
     activation_rule: ActivationRow | None = None
     weight_format: WeightFormat | None = None
     activation_on: bool = False
+    # Share of the unquantized weight in what the forward sees.
+    float_share: float = 0.0
+    # Of this step's random numbers; None where weights are rounded to the nearest.
+    rounding_seed: int | None = None
+    # Whether what is in force is a plain product of codes.
+    on_codes: bool = False
 
     def set_step(self, step: int) -> None:
         """Put the formats in force that the schedule asks for after ``step`` applied optimizer steps."""
-        self.weight_format = self.weight_rule.format_at(step) if self.weight_rule else None
+        rule = self.weight_rule
+        self.weight_format = rule.format_at(step) if rule else None
+        self.float_share = rule.schedule.float_share_at(step, rule.change_ratio) if rule else 0.0
+        self.rounding_seed = rounding_seed(rule.module, step) if rule and rule.rounding == "stochastic" else None
         self.activation_on = self.activation_rule is not None and step >= self.activation_rule.offset
+        self.pruning_step = step
+        plain = not self.pruning_rules and self.float_share == 0 and self.rounding_seed is None
+        activation_format = self.activation_rule.format if self.activation_on and self.activation_rule else None
+        self.on_codes = plain and self.integers_possible(activation_format)
 
-    def quantized(self, w_OI: Tensor) -> Tensor:
-        """The weight that the layer multiplies with, (O, I)."""
-        if self.weight_format is None:
+    def product_on_codes(self, x: Tensor, w_OI: Tensor, bias_O: Tensor | None) -> Tensor | None:
+        """``x`` (..., I) times the weight, plus bias, multiplied as integers; None where that is not to be done."""
+        if not self.on_codes or not self.integers_pay(x, w_OI):
+            return None
+        assert self.activation_rule is not None
+        range_ = self.observed_range(x)
+        return integer_linear(x, w_OI, bias_O, self.weight_codes, self.activation_rule.format, range_)
+
+    def in_force(self, w: Tensor, bias_O: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Weight (outputs first) and bias that the layer computes with: quantized first, then pruned."""
+        return self.pruned(self.quantized(w), bias_O)
+
+    def quantized(self, w_OI: Tensor, rows_O: Tensor | None = None) -> Tensor:
+        """The weight as its codes stand for it, (O, I).
+
+        rows_O: which rows of the layer's weight ``w_OI`` holds, int64; by default all of them in order. What a row
+            becomes does not depend on the others where each has a scale of its own.
+        """
+        if self.weight_format is None or self.float_share == 1:
             return w_OI
         assert self.weight_rule is not None
-        return fake_quantize_weight(w_OI, self.weight_format, self.weight_rule.grouping)
+        noise = None
+        if self.rounding_seed is not None and self.training and self.weight_format.has_grid:
+            rows_O = torch.arange(len(w_OI), device=w_OI.device) if rows_O is None else rows_O
+            noise = uniform_noise(self.rounding_seed, rows_O, w_OI.shape[1:].numel())
+        return fake_quantize_weight(w_OI, self.weight_format, self.weight_rule.grouping, noise, self.float_share)
 
     def quantized_input(self, x: Tensor) -> Tensor:
         """The input as its codes stand for it."""
         if not self.activation_on:
             return x
+        kept = self.kept_inputs()
+        if kept is None:
+            return self._quantized_input(x)
+        # What the frozen layer will not get must not widen the range; here it meets weights of zero.
+        return x.index_copy(-1, kept, self._quantized_input(x.index_select(-1, kept)))
+
+    def _quantized_input(self, x: Tensor) -> Tensor:
         assert self.activation_rule is not None
-        activation_format = self.activation_rule.format
+        return fake_quantize_activation(x, self.activation_rule.format, self.observed_range(x))
+
+    def observed_range(self, x: Tensor) -> Tensor | None:
+        """The static range (minimum, maximum) with ``x`` taken in, or None for dynamic ranges.
+
+        Raises EngineError where no range has been seen.
+        """
         observer = getattr(self, "activation_quantizer", None)
         if observer is None:
-            return fake_quantize_activation(x, activation_format)
+            return None
         assert isinstance(observer, RangeObserver)
         observer(x)
         if not observer.calibrated:
+            assert self.activation_rule is not None
             raise EngineError(
                 f"{self.activation_rule.module}: the static activation range is not calibrated; "
                 "train at least one step, load a checkpoint that holds activation_quantizer.x_min_max, "
                 'or set "range_calibration": "dynamic"'
             )
-        return fake_quantize_activation(x, activation_format, observer.x_min_max)
+        return observer.x_min_max
 
 
 def compressed_layers(model: nn.Module) -> Iterator[tuple[str, CompressedLayer]]:

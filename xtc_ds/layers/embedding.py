@@ -19,7 +19,7 @@ class CompressedEmbedding(CompressedLayer, nn.Embedding):
             return self._lookup(input, self.quantized(self.weight))
         # A row's codes depend on that row alone: quantize the few rows looked up instead of the table.
         rows = self._lookup(input, self.weight)
-        return self.quantized(rows.reshape(-1, rows.shape[-1])).reshape(rows.shape)
+        return self.quantized(rows.reshape(-1, rows.shape[-1]), input.reshape(-1)).reshape(rows.shape)
 
     def _lookup(self, ids: Tensor, table: Tensor) -> Tensor:
         return F.embedding(

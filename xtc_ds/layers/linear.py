@@ -1,4 +1,4 @@
-"""``nn.Linear`` with a quantized weight and input."""
+"""``nn.Linear`` with a quantized and pruned weight and a quantized input."""
 
 from __future__ import annotations
 
@@ -15,4 +15,8 @@ class CompressedLinear(CompressedLayer, nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., I) to (..., O)."""
-        return F.linear(self.quantized_input(input), self.quantized(self.weight), self.bias)
+        y = self.product_on_codes(input, self.weight, self.bias)
+        if y is not None:
+            return y
+        w_OI, bias_O = self.in_force(self.weight, self.bias)
+        return F.linear(self.quantized_input(input), w_OI, bias_O)

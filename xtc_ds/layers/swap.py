@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
+
 from torch import nn
 
 from xtc_ds.layers.compressed import CompressedLayer
 from xtc_ds.layers.conv1d import CompressedConv1D
+from xtc_ds.layers.conv2d import CompressedConv2d
 from xtc_ds.layers.embedding import CompressedEmbedding
 from xtc_ds.layers.linear import CompressedLinear
+from xtc_ds.layers.masks import remove_pruning
 from xtc_ds.plan.candidates import kind_of
 
-__all__ = ["swap_class"]
+__all__ = ["restore_class", "swap_class"]
 
 _CLASSES: dict[str, type[nn.Module]] = {
     "Linear": CompressedLinear,
     "Embedding": CompressedEmbedding,
     "Conv1D": CompressedConv1D,
+    "Conv2d": CompressedConv2d,
 }
 
 
@@ -29,4 +34,17 @@ def swap_class(module: nn.Module) -> CompressedLayer:
         assert kind is not None, "the plan admits only known kinds"
         module.__class__ = _CLASSES[kind]
     assert isinstance(module, CompressedLayer)
+    return module
+
+
+def restore_class(module: nn.Module) -> nn.Module:
+    """Make a compressed layer the plain layer that it was, in place; its rules are forgotten, its masks removed."""
+    if isinstance(module, CompressedLayer):
+        remove_pruning(module)
+        # Compressed classes are (CompressedLayer, the plain class).
+        plain = type(module).__bases__[-1]
+        ours = set(type(module).__mro__) - set(plain.__mro__)
+        for name in {name for owner in ours for name in inspect.get_annotations(owner)} - {"training"}:
+            module.__dict__.pop(name, None)
+        module.__class__ = plain
     return module

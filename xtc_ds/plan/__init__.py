@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xtc_ds.plan.make import CompressionPlan, make_plan
 from xtc_ds.plan.report import plan_table, plan_to_dict
-from xtc_ds.plan.rows import ActivationRow, ReductionRow, WeightRow
+from xtc_ds.plan.rows import ActivationRow, ReductionRow, RelatedRow, SparseRow, StructuredRow, WeightRow
 from xtc_ds.plan.schedule import BitSchedule, bits_at
 from xtc_ds.plan.stack import LayerStack, even_layers, find_layer_stack
 
@@ -14,6 +14,9 @@ __all__ = [
     "CompressionPlan",
     "LayerStack",
     "ReductionRow",
+    "RelatedRow",
+    "SparseRow",
+    "StructuredRow",
     "WeightRow",
     "bits_at",
     "even_layers",

@@ -17,6 +17,10 @@ def kind_of(module: nn.Module) -> Kind | None:
         return "Linear"
     if type(module) is nn.Embedding:
         return "Embedding"
+    if type(module) is nn.Conv2d:
+        return "Conv2d"
+    if type(module) is nn.BatchNorm2d:
+        return "BatchNorm2d"
     if type(module).__module__ == "transformers.pytorch_utils" and type(module).__name__ == "Conv1D":
         return "Conv1D"
     return None
@@ -28,7 +32,7 @@ def refusal(name: str, module: nn.Module, modules: dict[str, nn.Module]) -> str 
     A subclass may compute something else than its base, and some parents use a child's weight
     without calling it: compressing those would silently do nothing, or the wrong thing.
     """
-    looks_like_a_layer = isinstance(module, (nn.Linear, nn.Embedding))
+    looks_like_a_layer = isinstance(module, (nn.Linear, nn.Embedding, nn.Conv2d))
     if hasattr(module, "weight_rule"):
         return "is compressed already"
     parent_name, _, own_name = name.rpartition(".")
@@ -45,13 +49,27 @@ def refusal(name: str, module: nn.Module, modules: dict[str, nn.Module]) -> str 
     for parent in ancestors:
         if reader := reads_weight_of(parent, own_name):
             return f"has its weight read directly by {reader}; exclude it"
+    # Vision models cast their input to the dtype of the first convolution, from further up.
+    if isinstance(module, nn.Conv2d) and (reader := _reader_above(name, modules)):
+        return f"has its weight read directly by {reader}; exclude it"
     return _peculiarity(module)
+
+
+def _reader_above(name: str, modules: dict[str, nn.Module]) -> str | None:
+    parts = name.split(".")
+    for depth in range(len(parts) - 1):
+        above = modules.get(".".join(parts[:depth]))
+        if above is not None and (reader := reads_weight_of(above, ".".join(parts[depth:]))):
+            return reader
+    return None
 
 
 def _peculiarity(module: nn.Module) -> str | None:
     if "forward" in vars(module):
         what = "has a forward of its own on the instance (accelerate's device_map sets one), which would bypass this"
         return f"{what}; remove it, or exclude the module"
+    if isinstance(module, nn.BatchNorm2d):
+        return None  # may lack a weight (affine=False)
     weight = module._parameters.get("weight")
     if weight is None:
         return "has a weight that a hook computes (weight_norm, prune); make it a parameter again, or exclude it"

@@ -13,10 +13,13 @@ from xtc_ds.formats import ActivationFormat, Grouping
 from xtc_ds.plan.candidates import kind_of
 from xtc_ds.plan.matcher import match_groups
 from xtc_ds.plan.names import full_shape
+from xtc_ds.plan.pruning import plan_prunings
 from xtc_ds.plan.reduction import plan_reduction
-from xtc_ds.plan.rows import ActivationRow, ReductionRow, WeightRow
+from xtc_ds.plan.rows import ActivationRow, ReductionRow, SparseRow, StructuredRow, WeightRow
 from xtc_ds.plan.schedule import BitSchedule
+from xtc_ds.plan.shrink import pruned_modules
 from xtc_ds.plan.sizes import Sizes, count_sizes
+from xtc_ds.plan.stored import storage_problems
 from xtc_ds.plan.view import named_modules_after
 
 __all__ = ["CompressionPlan", "make_plan"]
@@ -32,6 +35,8 @@ class CompressionPlan:
     activations: tuple[ActivationRow, ...]
     sizes: Sizes
     warnings: tuple[Problem, ...]
+    sparse: tuple[SparseRow, ...] = ()
+    structured: tuple[StructuredRow, ...] = ()
 
 
 def make_plan(model: nn.Module, config: CompressionConfig, teacher: nn.Module | None = None) -> CompressionPlan:
@@ -50,25 +55,33 @@ def make_plan(model: nn.Module, config: CompressionConfig, teacher: nn.Module | 
     activations, found, remarks = _activation_rows(config.activation_quantization, modules)
     problems += found
     warnings += remarks
+    prunings = plan_prunings(config, modules)
+    problems += prunings.problems
+    warnings += prunings.warnings
+    sparse, structured = tuple(prunings.sparse), tuple(prunings.structured)
+    pruned = pruned_modules(sparse, structured)
+    problems += storage_problems(weights, pruned)
     if problems:
         raise PlanError(problems)
     before = dict(model.named_modules())
     ranges = tuple(row.module for row in activations if row.format.calibration == "static")
-    sizes = count_sizes(before, modules, tuple(weights), config.export.float_dtype, ranges)
-    return CompressionPlan(config, reduction, tuple(weights), tuple(activations), sizes, tuple(warnings))
+    sizes = count_sizes(before, modules, tuple(weights), config.export.float_dtype, ranges, pruned)
+    return CompressionPlan(
+        config, reduction, tuple(weights), tuple(activations), sizes, tuple(warnings), sparse, structured
+    )
 
 
 def _weight_rows(
     groups: tuple[WeightGroup, ...], modules: dict[str, nn.Module]
 ) -> tuple[list[WeightRow], list[Problem], list[Problem]]:
-    owner, problems, warnings = match_groups(groups, modules, ("Linear", "Embedding", "Conv1D"))
+    owner, problems, warnings = match_groups(groups, modules, ("Linear", "Embedding", "Conv1D", "Conv2d"))
     rows = []
     for name, group in owner.items():
         assert isinstance(group, WeightGroup)
         if (kind := kind_of(modules[name])) is None:
             continue  # reported by the matcher
         stored = full_shape(modules[name].weight)  # type: ignore[arg-type]
-        shape = (stored[1], stored[0]) if kind == "Conv1D" else (stored[0], stored[1])
+        shape = stored[::-1] if kind == "Conv1D" else stored
         schedule = BitSchedule(group.schedule_offset, group.start_bits, group.target_bits, group.quantization_period)
         symmetric = group.quantization_type == "symmetric"
         grouping = _grouping(group, kind)
@@ -77,7 +90,11 @@ def _weight_rows(
         except FormatError as error:
             problems.append(Problem(f"{group.path}.params.quantize_groups", f"'{name}': {error}"))
             continue
-        rows.append(WeightRow(name, kind, group.name, shape, schedule, grouping, symmetric, group.format))
+        row = WeightRow(
+            name, kind, group.name, shape, schedule, grouping, symmetric, group.format, group.rounding,
+            group.quantize_change_ratio,
+        )  # fmt: skip
+        rows.append(row)
     return rows, problems, warnings
 
 
@@ -93,7 +110,7 @@ def _grouping(group: WeightGroup, kind: str) -> Grouping:
 def _activation_rows(
     groups: tuple[ActivationGroup, ...], modules: dict[str, nn.Module]
 ) -> tuple[list[ActivationRow], list[Problem], list[Problem]]:
-    owner, problems, warnings = match_groups(groups, modules, ("Linear", "Conv1D"))
+    owner, problems, warnings = match_groups(groups, modules, ("Linear", "Conv1D", "Conv2d"))
     rows = []
     for name, group in owner.items():
         assert isinstance(group, ActivationGroup)
@@ -125,4 +142,6 @@ def _check_ties(rows: Sequence[WeightRow], modules: dict[str, nn.Module]) -> lis
 
 
 def _treatment(row: WeightRow | None) -> object:
-    return None if row is None else (row.schedule, row.grouping, row.symmetric, row.family)
+    if row is None:
+        return None
+    return (row.schedule, row.grouping, row.symmetric, row.family, row.rounding, row.change_ratio)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import nn
 
-from xtc_ds.config import ActivationGroup, WeightGroup
+from xtc_ds.config import ActivationGroup, SparseGroup, StructuredGroup, WeightGroup
 from xtc_ds.errors import Problem
 from xtc_ds.plan.candidates import kind_of, refusal
 from xtc_ds.plan.names import nearest
@@ -15,7 +16,7 @@ from xtc_ds.plan.rows import Kind
 
 __all__ = ["GroupMatch", "match_group", "match_groups"]
 
-Group = WeightGroup | ActivationGroup
+Group = WeightGroup | ActivationGroup | SparseGroup | StructuredGroup
 
 
 @dataclass
@@ -30,7 +31,7 @@ class GroupMatch:
 def match_group(group: Group, modules: dict[str, nn.Module], kinds: tuple[Kind, ...]) -> GroupMatch:
     """All modules of the given kinds that a pattern of the group finds (``re.search``) and no exclusion does."""
     result = GroupMatch()
-    layers = {name: module for name, module in modules.items() if name and _is_layer(name, module, modules)}
+    layers = {name: module for name, module in modules.items() if name and _is_layer(name, module, modules, kinds)}
     excluded = _excluded(group, layers, result)
     found: set[str] = set()
     for index, pattern in enumerate(group.modules):
@@ -55,7 +56,7 @@ def match_group(group: Group, modules: dict[str, nn.Module], kinds: tuple[Kind, 
 
 
 def match_groups(
-    groups: tuple[WeightGroup, ...] | tuple[ActivationGroup, ...],
+    groups: Sequence[Group],
     modules: dict[str, nn.Module],
     kinds: tuple[Kind, ...],
 ) -> tuple[dict[str, Group], list[Problem], list[Problem]]:
@@ -76,7 +77,10 @@ def match_groups(
     return dict(sorted(owner.items(), key=lambda item: order[item[0]])), problems, warnings
 
 
-def _is_layer(name: str, module: nn.Module, modules: dict[str, nn.Module]) -> bool:
+def _is_layer(name: str, module: nn.Module, modules: dict[str, nn.Module], kinds: tuple[Kind, ...]) -> bool:
+    # A norm is no candidate by itself: it only shrinks along with a pruned layer.
+    if isinstance(module, nn.BatchNorm2d) and "BatchNorm2d" not in kinds:
+        return False
     return kind_of(module) is not None or refusal(name, module, modules) is not None
 
 
@@ -85,7 +89,8 @@ def _excluded(group: Group, layers: dict[str, nn.Module], result: GroupMatch) ->
     for index, pattern in enumerate(group.exclude):
         hits = {name for name in layers if re.search(pattern, name)}
         if not hits:
-            result.warnings.append(Problem(f"{group.path}.exclude[{index}]", f"'{pattern}' excludes nothing"))
+            key = "excluded_modules" if group.path.endswith(".shared_parameters") else "exclude"
+            result.warnings.append(Problem(f"{group.path}.{key}[{index}]", f"'{pattern}' excludes nothing"))
         excluded |= hits
     return excluded
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["full_numel", "full_shape", "nearest"]
+__all__ = ["full_numel", "full_shape", "nearest", "outputs_first"]
 
 
 def full_shape(parameter: Tensor) -> tuple[int, ...]:
@@ -18,6 +18,12 @@ def full_shape(parameter: Tensor) -> tuple[int, ...]:
 def full_numel(parameter: Tensor) -> int:
     """The number of elements of the whole parameter."""
     return int(getattr(parameter, "ds_numel", parameter.numel()))
+
+
+def outputs_first(module: nn.Module, kind: str) -> tuple[int, ...]:
+    """The shape of a layer's weight, (O, I) or (O, I, kH, kW); a Conv1D stores (I, O)."""
+    shape = full_shape(module.weight)  # type: ignore[arg-type]
+    return shape[::-1] if kind == "Conv1D" else shape
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -10,20 +12,24 @@ from rich.table import Table
 from rich.text import Text
 
 from xtc_ds.plan.make import CompressionPlan
+from xtc_ds.plan.pruning_report import pruning_table, prunings_to_list
 from xtc_ds.plan.rows import ActivationRow, WeightRow
+from xtc_ds.plan.shrink import pruned_modules
 from xtc_ds.plan.sizes import FLOAT_BYTES
+from xtc_ds.plan.stored import stored_weight
 
 __all__ = ["plan_table", "plan_to_dict"]
 
 
 def plan_to_dict(plan: CompressionPlan) -> dict[str, Any]:
-    """Plain data: reduction, a row per module and technique, leftovers, total bytes, warnings."""
-    float_bytes = FLOAT_BYTES[plan.config.export.float_dtype]
+    """Plain data: reduction, a row per module and technique, prunings, leftovers, total bytes, warnings."""
     activations = {row.module: row for row in plan.activations}
     rows = []
     for row in plan.weights:
         act = activations.pop(row.module, None)
-        rows.append(_weight_dict(row, float_bytes) | ({"activation": _activation_dict(act)} if act else {}))
+        rows.append(
+            _weight_dict(row, _stored_bytes(row, plan)) | ({"activation": _activation_dict(act)} if act else {})
+        )
     rows += [{"module": a.module, "kind": a.kind, "activation": _activation_dict(a)} for a in activations.values()]
     reduction = plan.reduction
     return {
@@ -31,6 +37,7 @@ def plan_to_dict(plan: CompressionPlan) -> dict[str, Any]:
         if reduction is None
         else {"stack": reduction.stack, "from": reduction.depth, "kept": list(reduction.kept)},
         "modules": rows,
+        "pruning": prunings_to_list(plan.sparse, plan.structured),
         "leftovers": [
             {"tensor": left.name, "shape": list(left.shape), "bytes": left.packed_bytes}
             for left in plan.sizes.leftovers
@@ -65,6 +72,8 @@ def plan_table(plan: CompressionPlan) -> RenderableType:
     table.add_row("everything else", "", plan.config.export.float_dtype, *blanks, _mb(rest), _mb(leftover))
     table.add_row("total", "", "", *blanks, _mb(sizes.student), _mb(sizes.packed), style="bold")
     lines: list[RenderableType] = [table]
+    if plan.sparse or plan.structured:
+        lines.append(pruning_table(plan.sparse, plan.structured))
     if plan.reduction:
         kept = ", ".join(map(str, plan.reduction.kept))
         layers = f"{plan.reduction.stack}: {len(plan.reduction.kept)} of {plan.reduction.depth} layers kept ({kept})"
@@ -75,7 +84,7 @@ def plan_table(plan: CompressionPlan) -> RenderableType:
     return Group(*lines)
 
 
-def _weight_dict(row: WeightRow, float_bytes: int) -> dict[str, Any]:
+def _weight_dict(row: WeightRow, bytes_after: int) -> dict[str, Any]:
     return {
         "module": row.module,
         "kind": row.kind,
@@ -88,9 +97,17 @@ def _weight_dict(row: WeightRow, float_bytes: int) -> dict[str, Any]:
         "schedule_offset": row.schedule.offset,
         "quantization_period": row.schedule.period,
         "scale_groups": row.grouping.count(row.shape),
-        "bytes_before": 4 * row.shape[0] * row.shape[1],
-        "bytes_after": row.packed_bytes(float_bytes),
+        "rounding": row.rounding,
+        "quantize_change_ratio": row.change_ratio,
+        "bytes_before": 4 * math.prod(row.shape),
+        "bytes_after": bytes_after,
     }
+
+
+def _stored_bytes(row: WeightRow, plan: CompressionPlan) -> int:
+    """Bytes that a weight takes in the packed file, what pruning leaves of it."""
+    pruned = pruned_modules(plan.sparse, plan.structured).get(row.module)
+    return stored_weight(row, pruned).packed_bytes(FLOAT_BYTES[plan.config.export.float_dtype])
 
 
 def _activation_dict(row: ActivationRow) -> dict[str, Any]:
@@ -105,7 +122,7 @@ def _activation_dict(row: ActivationRow) -> dict[str, Any]:
 
 def _by_layer(plan: CompressionPlan) -> list[tuple[str, list[str]]]:
     """Rows that differ only in a layer index, as one: ``encoder.layer.[0-2].output.dense``."""
-    treatment = {w.module: (w.shape, w.schedule, w.grouping, w.symmetric, w.family) for w in plan.weights}
+    treatment = {w.module: replace(w, module="", group="") for w in plan.weights}
     act = {a.module: (a.format, a.offset) for a in plan.activations}
     merged: dict[Any, list[str]] = {}
     for module in [*treatment, *(a for a in act if a not in treatment)]:
@@ -127,10 +144,12 @@ def _cells(name: str, members: list[str], plan: CompressionPlan) -> list[str]:
     falls = schedule.start_bits > schedule.target_bits
     groups = weight.grouping.kind if weight.grouping.kind != "group" else f"{weight.grouping.groups} groups"
     target = (f"{schedule.start_bits:g} bit -> " if falls else "") + f"{weight.target_format.name} / {groups}"
+    target += ", stochastic" if weight.rounding == "stochastic" else ""
+    target += "" if weight.change_ratio is None else f", mixed by {weight.change_ratio:g} a step"
     start = str(schedule.offset) + (f", full at {schedule.last_change}" if falls else "")
-    before = 4 * weight.shape[0] * weight.shape[1] * len(members)
-    after = weight.packed_bytes(FLOAT_BYTES[plan.config.export.float_dtype]) * len(members)
-    shape = f"{weight.shape[0]} x {weight.shape[1]}"
+    before = 4 * math.prod(weight.shape) * len(members)
+    after = _stored_bytes(weight, plan) * len(members)
+    shape = " x ".join(map(str, weight.shape))
     return [label, shape, target, act, start, _mb(before), _mb(after)]
 
 

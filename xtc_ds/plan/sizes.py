@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from xtc_ds.plan.names import full_numel, full_shape
 from xtc_ds.plan.rows import WeightRow
+from xtc_ds.plan.shrink import Pruned, cut_dims, cut_shape
+from xtc_ds.plan.stored import stored_weight
 from xtc_ds.plan.view import iterate_tensors
 
 __all__ = ["FLOAT_BYTES", "LeftoverRow", "Sizes", "count_sizes", "dense_bytes"]
@@ -61,11 +64,14 @@ def count_sizes(
     rows: tuple[WeightRow, ...],
     float_dtype: str,
     static_ranges: tuple[str, ...] = (),
+    pruned: Mapping[str, Pruned] | None = None,
 ) -> Sizes:
     """Sizes of the model as given, of the student and of its packed file.
 
     static_ranges: modules whose input gets a stored range, two floats each.
+    pruned: what pruning leaves of each module.
     """
+    pruned = pruned or {}
     float_bytes = FLOAT_BYTES[float_dtype]
     quantized = {row.module: row for row in rows}
     packed: dict[int, int] = {}
@@ -76,11 +82,14 @@ def count_sizes(
             continue
         row = quantized.get(name) if key == "weight" and is_parameter else None
         if row is not None:
-            packed[id(tensor)] = row.packed_bytes(float_bytes)
+            packed[id(tensor)] = stored_weight(row, pruned.get(name)).packed_bytes(float_bytes)
             quantized_bytes += 4 * full_numel(tensor)
         else:
-            packed[id(tensor)] = _leftover_bytes(tensor, float_bytes)
-            leftovers.append(LeftoverRow(f"{name}.{key}".lstrip("."), full_shape(tensor), packed[id(tensor)]))
+            shape = full_shape(tensor)
+            if name in pruned:
+                shape = cut_shape(shape, cut_dims(pruned[name], key))
+            packed[id(tensor)] = math.prod(shape) * _item_bytes(tensor, float_bytes)
+            leftovers.append(LeftoverRow(f"{name}.{key}".lstrip("."), shape, packed[id(tensor)]))
     leftovers += [
         LeftoverRow(f"{name}.activation_quantizer.x_min_max", (2,), 2 * float_bytes) for name in static_ranges
     ]
@@ -90,5 +99,5 @@ def count_sizes(
     return Sizes(dense_bytes(before), student, quantized_bytes, total, tuple(leftovers))
 
 
-def _leftover_bytes(tensor: Tensor, float_bytes: int) -> int:
-    return full_numel(tensor) * (float_bytes if tensor.is_floating_point() else tensor.element_size())
+def _item_bytes(tensor: Tensor, float_bytes: int) -> int:
+    return float_bytes if tensor.is_floating_point() else tensor.element_size()

@@ -9,7 +9,7 @@ from xtc_ds.plan.reduction import taken_over
 from xtc_ds.techniques.layer_reduction.hf_config import shrink_hf_config
 from xtc_ds.zero import gathered, modifiable
 
-__all__ = ["apply"]
+__all__ = ["apply", "copy_from_teacher"]
 
 
 def apply(model: nn.Module, plan: CompressionPlan, teacher: nn.Module | None) -> None:
@@ -20,7 +20,7 @@ def apply(model: nn.Module, plan: CompressionPlan, teacher: nn.Module | None) ->
     if row.cut:
         _cut(model, row)
     if teacher is not None and teacher is not model:
-        _copy_from_teacher(model, row, teacher)
+        copy_from_teacher(model, row, teacher)
 
 
 def _cut(model: nn.Module, row: ReductionRow) -> None:
@@ -37,7 +37,8 @@ def _cut(model: nn.Module, row: ReductionRow) -> None:
     shrink_hf_config(model, row)
 
 
-def _copy_from_teacher(model: nn.Module, row: ReductionRow, teacher: nn.Module) -> None:
+def copy_from_teacher(model: nn.Module, row: ReductionRow, teacher: nn.Module) -> None:
+    """Copy what ``taken_over`` names, parameters and buffers; a call for all ranks where ZeRO-3 partitions them."""
     for _, target, _, origin in taken_over(model, row, teacher):
         with gathered([origin]), modifiable([target]):
             target.data.copy_(origin.data)

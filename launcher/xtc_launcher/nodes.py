@@ -1,0 +1,62 @@
+"""Several nodes begin together or not at all: no runner stops the others when the processes of one node end."""
+
+from __future__ import annotations
+
+import os
+
+from xtc_ds.errors import EngineError
+
+__all__ = ["leads_its_node", "meet"]
+
+_tried = False
+
+
+def leads_its_node() -> bool:
+    """Whether this is the first process of its node: the one that tells what only this node can know."""
+    return int(os.environ.get("LOCAL_RANK" if _several() else "RANK", "0")) == 0
+
+
+def meet(problem: str | None = None) -> None:
+    """Make the process group, and on several nodes compare: can every process begin?
+
+    problem: why this one cannot. On one node nobody waits to hear it, for the runner ends all processes with
+    the first. Raises EngineError if another process cannot begin, or if they do not find each other.
+    """
+    if problem is not None and (_tried or not _several()):
+        return
+    _start_processes()
+    if not _several():
+        return
+    from torch import distributed as dist
+
+    mine = None if problem is None else f"node {os.environ.get('CROSS_RANK', '?')}: {problem}"
+    problems: list[str | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(problems, mine)
+    others = dict.fromkeys(other for other in problems if other is not None)
+    if problem is None and others:
+        raise EngineError("\n".join(others))
+
+
+def _several() -> bool:
+    return int(os.environ.get("CROSS_SIZE", "1")) > 1
+
+
+def _start_processes() -> None:
+    global _tried
+    _tried = True
+    import deepspeed
+    import torch
+
+    # DeepSpeed's shared-memory reductions are compiled at their first use, for a minute, or not at all where
+    # there is no compiler; gloo's are always there. It only concerns CPUs.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    try:
+        deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
+    except (RuntimeError, ValueError) as error:
+        place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise EngineError(f"the processes did not find each other at {place}: {lines[0]}") from error
+    neighbours = int(os.environ.get("LOCAL_SIZE", "1"))
+    if neighbours > 1 and "OMP_NUM_THREADS" not in os.environ:
+        # Processes of one machine share its cores; each would take all of them.
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // neighbours))

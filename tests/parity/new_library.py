@@ -1,0 +1,67 @@
+"""Runs the same cases in this project, by its public functions."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+import xtc_ds
+from tests.parity.arrays import as_array
+from tests.parity.cases import Case
+from tests.parity.models import MODELS, fill, model_input, upstream
+from xtc_ds.compat.deepspeed import redundancy_clean
+from xtc_ds.layers import compressed_layers
+from xtc_ds.plan import SparseRow
+
+__all__ = ["prepare", "run"]
+
+
+def prepare(case: Case) -> tuple[nn.Module, dict[str, Any]]:
+    """The compressed model with the case's values, and its config."""
+    model = MODELS[case.model]()
+    fill(model, case.values, case.seed)
+    config = {"compression_training": copy.deepcopy(case.block)}
+    xtc_ds.compress(model, config)
+    fill(model, case.values if case.has_ties else "distinct", case.seed, only="_scores")
+    return model.to(getattr(torch, case.dtype)), config
+
+
+def masks(model: nn.Module) -> dict[str, Tensor]:
+    """``<module>/<kind>`` -> the mask that would be shipped, bool."""
+    found = {}
+    for name, layer in compressed_layers(model):
+        for rule in layer.pruning_rules:
+            if isinstance(rule, SparseRow):
+                mask = layer.sparse_mask()
+                assert mask is not None
+                found[f"{name}/sparse"] = mask
+            else:
+                found[f"{name}/{rule.technique}"] = layer.kept_units(rule)
+    return found
+
+
+def run(case: Case) -> dict[str, NDArray[Any]]:
+    """As ``old_library.run``: masks, output, gradients; state and output of the cleaned model."""
+    model, config = prepare(case)
+    x = model_input(case.model, case.seed)
+    if x.is_floating_point():
+        x = x.to(getattr(torch, case.dtype)).requires_grad_()
+    model.train()
+    for batch in range(case.calibrate):
+        model(model_input(case.model, case.seed + 1 + batch))
+    model.eval()
+    result = {f"mask/{name}": as_array(mask) for name, mask in masks(model).items()}
+    y = model(x)
+    y.backward(upstream(y))
+    result["y"] = as_array(y)
+    result |= {f"gradient/{name}": as_array(p.grad) for name, p in model.named_parameters() if p.grad is not None}
+    if x.grad is not None:
+        result["gradient/x"] = as_array(x.grad)
+    redundancy_clean(model, config)
+    result |= {f"clean/{name}": as_array(value) for name, value in model.state_dict().items()}
+    result["clean_y"] = as_array(model(x))
+    return result

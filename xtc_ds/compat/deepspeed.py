@@ -1,0 +1,46 @@
+"""What ``deepspeed.compression`` offered up to DeepSpeed 0.19.6, with the same signatures, on any version.
+
+``install()`` also brings the old import paths back; it imports neither torch nor DeepSpeed by itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from xtc_ds.compat.install import install, uninstall
+
+if TYPE_CHECKING:
+    from xtc_ds.compat.conv1d import convert_conv1d_to_linear
+    from xtc_ds.compat.model import init_compression, redundancy_clean
+    from xtc_ds.compat.old_config import get_compression_config
+    from xtc_ds.compat.scheduler import compression_scheduler
+    from xtc_ds.compat.student import student_initialization
+
+__all__ = [
+    "compression_scheduler",
+    "convert_conv1d_to_linear",
+    "get_compression_config",
+    "init_compression",
+    "install",
+    "redundancy_clean",
+    "student_initialization",
+    "uninstall",
+]
+
+_HOMES = {
+    "compression_scheduler": "xtc_ds.compat.scheduler",
+    "convert_conv1d_to_linear": "xtc_ds.compat.conv1d",
+    "get_compression_config": "xtc_ds.compat.old_config",
+    "init_compression": "xtc_ds.compat.model",
+    "redundancy_clean": "xtc_ds.compat.model",
+    "student_initialization": "xtc_ds.compat.student",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

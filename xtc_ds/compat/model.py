@@ -1,0 +1,124 @@
+"""``init_compression`` and ``redundancy_clean``: how old scripts begin and end."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from xtc_ds.compat.memory import Memory, recall, remember
+from xtc_ds.compat.old_config import anything_enabled, block_of
+from xtc_ds.compat.parallel import refuse_tensor_parallel
+from xtc_ds.compat.student import check_same_tensors
+from xtc_ds.config import CompressionConfig
+from xtc_ds.engine.prepare import refuse_pipeline, rewrite
+from xtc_ds.engine.teacher import resolve_teacher
+from xtc_ds.engine.wrapper import wrap_engine
+from xtc_ds.errors import EngineError, ExportError, PlanError
+from xtc_ds.export.freeze import unwrap
+from xtc_ds.layers import compressed_layers
+from xtc_ds.plan import CompressionPlan, make_plan
+
+if TYPE_CHECKING:
+    from xtc_ds.distillation import Distiller
+
+__all__ = ["init_compression", "redundancy_clean"]
+
+logger = logging.getLogger(__name__)
+
+
+def init_compression(model: Any, deepspeed_config: Any, teacher_model: Any = None, mpu: Any = None) -> Any:
+    """Compress ``model`` in place as the config says and return the same object.
+
+    model: a module, or one inside a DeepSpeed engine, a data-parallel wrapper or ``torch.compile``.
+    deepspeed_config: dict (not changed) or path (JSON, HJSON) of a config with a ``compression_training`` block.
+    teacher_model: where layer reduction starts from: beside it the model may be as shallow as the student is
+        to be, or as deep as the teacher, and then is cut. By default a full model is its own teacher.
+    mpu: must not bring tensor-parallel layers.
+
+    Build optimizers before or after; the engine comes after. Raises ConfigError, PlanError or EngineError, with
+    all problems, before the model is changed.
+    """
+    module = unwrap(model)
+    refuse_pipeline(module)
+    refuse_tensor_parallel(module, mpu)
+    block = block_of(deepspeed_config)
+    if block is None:
+        logger.warning("init_compression: the config has no compression_training block; the model stays as it is")
+        block = CompressionConfig()
+    if _is_done(module, block):
+        return model
+    # Scripts that distil by themselves hand over a teacher that nobody here needs.
+    needed = block.layer_reduction is not None or block.kd is not None
+    teacher = resolve_teacher(module, block, teacher_model if needed else None)
+    plan = make_plan(module, block, teacher)
+    if plan.reduction is not None and teacher is not None:
+        check_same_tensors(module, plan.reduction, teacher)
+    _refuse_late(model, block)
+    distiller = rewrite(module, plan, block, teacher)
+    remember(module, Memory(plan, distiller))
+    _join_engine(model, plan, distiller)
+    return model
+
+
+def redundancy_clean(model: Any, deepspeed_config: Any, mpu: Any = None) -> Any:
+    """Write what the compressed forward computes into plain dense weights, in place; returns ``model``.
+
+    Quantized weights get their final values under the same keys; pruned parts with ``related_modules`` are cut out. A
+    second call changes nothing. On an engine under ZeRO-3 this is a call for all ranks.
+
+    Raises ExportError for a model that never went through ``init_compression`` though the config asks for something.
+    """
+    module = unwrap(model)
+    refuse_tensor_parallel(module, mpu)
+    block = block_of(deepspeed_config)
+    memory = recall(module)
+    if memory is None and not any(True for _ in compressed_layers(module)):
+        if block is None or not anything_enabled(block):
+            return model
+        raise ExportError(
+            "redundancy_clean: the model was never compressed; call init_compression (or xtc_ds.initialize) before "
+            "training, or before loading a checkpoint of a compressed model"
+        )
+    if memory is not None and block is not None and dict(block.raw) != dict(memory.plan.config.raw):
+        logger.warning("redundancy_clean: the model was compressed by another block, and that one counts")
+    from xtc_ds.export.bake import bake
+
+    bake(model)
+    return model
+
+
+def _is_done(module: nn.Module, block: CompressionConfig) -> bool:
+    """Whether the model was compressed by this very block. Raises PlanError where another one stands in the way."""
+    memory = recall(module)
+    if memory is None or not any(True for _ in compressed_layers(module)):
+        return False
+    if dict(memory.plan.config.raw) == dict(block.raw):
+        logger.warning("init_compression: the model went through it before, with the same block; it stays as it is")
+        return True
+    raise PlanError("init_compression: the model is compressed by another block already; put all techniques into one")
+
+
+def _refuse_late(model: Any, block: CompressionConfig) -> None:
+    """An engine that is built already holds the parameters: none may come or go."""
+    if not _is_engine(model):
+        return
+    structured = (*block.row_pruning, *block.head_pruning, *block.channel_pruning)
+    learned = any(rule.method != "l1" for rule in block.sparse_pruning) or any(r.method != "l1" for r in structured)
+    if block.layer_reduction is not None or block.kd is not None or learned:
+        raise EngineError(
+            "init_compression: the engine exists already, and this block adds or drops parameters (layer_reduction, "
+            "kd, learned masks); call init_compression before deepspeed.initialize"
+        )
+
+
+def _join_engine(model: Any, plan: CompressionPlan, distiller: Distiller | None) -> None:
+    if _is_engine(model):
+        wrap_engine(model, plan, distiller)
+
+
+def _is_engine(model: Any) -> bool:
+    from deepspeed import DeepSpeedEngine
+
+    return isinstance(model, DeepSpeedEngine)

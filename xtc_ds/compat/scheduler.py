@@ -1,0 +1,57 @@
+"""``compression_scheduler``: the schedule for training loops without a DeepSpeed engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xtc_ds.compat.old_config import get_compression_config
+from xtc_ds.engine.pruning import broadcast_masks, end_step
+from xtc_ds.engine.schedule import CompressionSchedule
+from xtc_ds.engine.static_ranges import synchronize_ranges
+from xtc_ds.engine.wrapper import EngineState
+from xtc_ds.errors import EngineError
+from xtc_ds.export.freeze import unwrap
+from xtc_ds.layers import compressed_layers
+
+__all__ = ["compression_scheduler"]
+
+
+class compression_scheduler:
+    """Advances the schedule of a model that went through ``init_compression``; an engine does so by itself.
+
+    ``training_steps``: applied optimizer steps so far. ``weight_quantization_enabled``: whether the weights of some
+    layer are quantized by now, as of the last ``step``.
+
+    Raises EngineError if the config asks for something and the model was never compressed, and for an engine that
+    advances the schedule already.
+    """
+
+    def __init__(self, model: Any, compression_config: Any) -> None:
+        if isinstance(getattr(model, "xtc", None), EngineState):
+            raise EngineError("compression_scheduler: this engine advances the schedule itself; leave it out")
+        self.model = unwrap(model)
+        self.compression_config = get_compression_config(compression_config)
+        self.training_steps = 0
+        self.weight_quantization_enabled = False
+        if self._enabled() and not any(True for _ in compressed_layers(self.model)):
+            raise EngineError("compression_scheduler: the model was never compressed; call init_compression first")
+        broadcast_masks(self.model)
+        self._schedule = CompressionSchedule(self.model)
+
+    def step(self, step_zero_check: bool = False) -> None:
+        """Count one applied optimizer step and put in force what the schedule then asks for.
+
+        To be called behind ``optimizer.step``, by all ranks. snip_momentum expects a loss that is not scaled.
+        step_zero_check: look only, count nothing (before the first forward).
+        """
+        if not step_zero_check:
+            self.training_steps += 1
+            synchronize_ranges(self.model)
+            end_step(self.model, self.training_steps, 1.0)
+        self._schedule.advance_to(self.training_steps)
+        rules = (layer.weight_rule for _, layer in compressed_layers(self.model))
+        self.weight_quantization_enabled = any(rule and rule.format_at(self.training_steps) for rule in rules)
+
+    def _enabled(self) -> bool:
+        techniques = [block for name, block in self.compression_config.items() if name != "layer_reduction"]
+        return any(isinstance(t, dict) and t.get("shared_parameters", {}).get("enabled") for t in techniques)

@@ -1,0 +1,10 @@
+"""From a config of DeepSpeed's own compression library to one that means the same here, with a note per change."""
+
+from __future__ import annotations
+
+from xtc_ds.config.migrate.note import Note
+from xtc_ds.config.migrate.run import Migration, migrate_config
+from xtc_ds.config.migrate.template import check_placeholders
+from xtc_ds.config.migrate.write import write_config
+
+__all__ = ["Migration", "Note", "check_placeholders", "migrate_config", "write_config"]

@@ -1,0 +1,40 @@
+"""Small questions about an old block; values of the wrong type are left for the validation to report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+__all__ = ["enabled", "groups_of", "is_new", "mapping", "shared_of"]
+
+_NEW_KEYS = {"kd", "export", "keep_ratio", "granularity", "format", "exclude", "optional"}
+
+
+def mapping(holder: Any, key: str) -> dict[str, Any]:
+    """``holder[key]`` if that is an object; else an empty one that stands for it."""
+    found = holder.get(key) if isinstance(holder, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def shared_of(block: dict[str, Any], technique: str) -> dict[str, Any]:
+    """The shared_parameters of a technique."""
+    return mapping(mapping(block, technique), "shared_parameters")
+
+
+def enabled(block: dict[str, Any], technique: str) -> bool:
+    """Whether a technique with groups is on."""
+    return shared_of(block, technique).get("enabled", False) is True
+
+
+def groups_of(block: dict[str, Any], technique: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """(name, group, params) of each group that is an object."""
+    for name, group in mapping(mapping(block, technique), "different_groups").items():
+        if isinstance(group, dict):
+            yield name, group, mapping(group, "params")
+
+
+def is_new(value: Any) -> bool:
+    """Whether a block holds a key that the old library did not know, so that it was written for this one."""
+    if isinstance(value, dict):
+        return any(key in _NEW_KEYS or is_new(inner) for key, inner in value.items())
+    return isinstance(value, list) and any(is_new(inner) for inner in value)

@@ -1,0 +1,38 @@
+"""One remark of a migration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from xtc_ds.config.locate import Path, render_path
+
+__all__ = ["Action", "Note", "note"]
+
+Action = Literal["changed", "written out", "removed", "added", "same key", "left", "warning"]
+
+
+@dataclass(frozen=True)
+class Note:
+    """What happened to one key.
+
+    ``action`` is what was done to it: changed, written out (a default that the documentation gave otherwise),
+    removed, added, same key (nothing was done, but it means more or something else now), left (not ours, but
+    DeepSpeed will refuse it), or warning (of the validation of the new config).
+    """
+
+    action: Action
+    path: str
+    before: str
+    now: str
+
+    def lines(self) -> list[str]:
+        """The note as text, for a terminal or a file."""
+        found = [f"{self.action}: {self.path}"]
+        found += [f"  before: {self.before}"] if self.before else []
+        return [*found, f"  now:    {self.now}"]
+
+
+def note(action: Action, path: Path, before: str, now: str) -> Note:
+    """A note about a key of the block."""
+    return Note(action, render_path(path), before, now)

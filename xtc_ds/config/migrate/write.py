@@ -1,0 +1,64 @@
+"""Writing the new config: whole or not at all, and over nothing that is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from xtc_ds.errors import ConfigError, Problem
+
+__all__ = ["config_text", "write_config"]
+
+
+def config_text(config: dict[str, Any]) -> str:
+    """The config as a JSON file holds it."""
+    text = json.dumps(config, indent=2, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which only an escape can hold
+        text = json.dumps(config, indent=2)
+    return text + "\n"
+
+
+def write_config(config: dict[str, Any], new: str | os.PathLike[str], old: str = "", force: bool = False) -> None:
+    """Write ``config`` to ``new`` in one step.
+
+    Raises :class:`~xtc_ds.errors.ConfigError` if ``new`` is the file ``old``, if it exists (unless ``force``), or
+    if it cannot be written.
+    """
+    target = Path(new)
+    name = str(target)
+    try:
+        if old and target.exists() and os.path.exists(old) and target.samefile(old):
+            raise ConfigError([Problem(name, "is the old config itself; give the new one another name")])
+        if target.is_dir():
+            raise ConfigError([Problem(name, "is a folder; give the name of a file")])
+        if target.exists() and not force:
+            raise ConfigError([Problem(name, "exists already; give another name, or --force to replace it")])
+        _replace(target, config_text(config))
+    except (OSError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigError([Problem(name, f"cannot be written: {reason}")]) from None
+
+
+def _replace(target: Path, text: str) -> None:
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

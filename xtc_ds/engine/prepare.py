@@ -1,0 +1,74 @@
+"""What happens to a model before DeepSpeed gets it: the rewrite, and the distillation loss on top."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from xtc_ds.config import CompressionConfig
+from xtc_ds.errors import EngineError
+from xtc_ds.plan import find_layer_stack
+from xtc_ds.rewrite import apply_plan
+
+if TYPE_CHECKING:
+    from xtc_ds.distillation import Distiller
+    from xtc_ds.plan import CompressionPlan
+
+__all__ = ["refuse_pipeline", "rewrite"]
+
+
+def rewrite(
+    model: nn.Module, plan: CompressionPlan, block: CompressionConfig, teacher: nn.Module | None
+) -> Distiller | None:
+    """Carry out ``plan`` on ``model`` and, where the block distils, attach the loss: the distiller, else None.
+
+    teacher: what ``resolve_teacher`` gave. Raises TeacherError or DistillationError before the model is changed.
+    """
+    if block.kd is None:
+        apply_plan(model, plan, teacher)
+        return None
+    from xtc_ds.distillation import Distiller, check_distillation
+
+    assert teacher is not None
+    teacher_layers, layers = (_stack(side, block) for side in (teacher, model))
+    kept = plan.reduction.kept if plan.reduction else None
+    depth = len(kept) if kept and len(layers) else len(layers)
+    check_distillation(model, teacher, block.kd, depth, len(teacher_layers), kept)
+    if block.kd.attention_weight > 0:
+        _try_tap(model, teacher)
+    apply_plan(model, plan, teacher)
+    distiller = Distiller(model, teacher, block.kd, layers, teacher_layers, kept)
+    distiller.attach()
+    return distiller
+
+
+def _stack(model: nn.Module, block: CompressionConfig) -> nn.ModuleList:
+    kd, reduction = block.kd, block.layer_reduction
+    assert kd is not None
+    if not (kd.hidden_weight or kd.attention_weight or kd.layer_map):
+        return nn.ModuleList()  # logits alone need no layers
+    return find_layer_stack(model, reduction.module_name_prefix if reduction else None, kd.path).layers
+
+
+def _try_tap(*models: nn.Module) -> None:
+    """Raise DistillationError while nothing is changed yet if the attention of a model cannot be observed."""
+    from xtc_ds.distillation import disable_attention_tap, enable_attention_tap
+
+    try:
+        for model in models:
+            enable_attention_tap(model)
+    finally:
+        for model in models:
+            disable_attention_tap(model)
+
+
+def refuse_pipeline(model: nn.Module) -> None:
+    """Raise EngineError for a model whose layers cannot be reached."""
+    from deepspeed.runtime.pipe import PipelineModule
+
+    if isinstance(model, PipelineModule):
+        raise EngineError(
+            "pipeline modules keep their layers outside the module tree, so they cannot be compressed; "
+            "train the plain model with ZeRO instead"
+        )

@@ -1,0 +1,48 @@
+"""How many heads an attention module has, in the words of the libraries that write them."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from xtc_ds.plan.rows import StructuredRow
+
+__all__ = ["HEAD_ATTRIBUTES", "head_attributes"]
+
+_COUNTS = ("num_attention_heads", "num_heads", "n_heads", "n_head", "num_key_value_heads")
+# Heads times the size of one.
+_WIDTHS = ("all_head_size", "embed_dim", "split_size", "inner_dim", "dim")
+HEAD_ATTRIBUTES = frozenset(_COUNTS + _WIDTHS)
+
+
+def head_attributes(model: nn.Module, row: StructuredRow) -> dict[str, dict[str, int]]:
+    """Module name to the attributes that say how many heads there are, with the values for the heads that stay.
+
+    Looked for in the modules that hold the pruned projection and its related ones, and in those above them as
+    long as they hold all of these. An attribute counts only if it has the value of the unpruned module.
+    """
+    names = [row.module, *(related.module for related in row.related)]
+    width = row.shape[1]
+    kept_width = width // row.units * row.kept
+    result = {}
+    for holder in sorted(_holders(names)):
+        module = model.get_submodule(holder)
+        values = {key: row.kept for key in _COUNTS if _has(module, key, row.units)}
+        if values:  # a width alone says nothing of heads
+            values |= {key: kept_width for key in _WIDTHS if _has(module, key, width)}
+            result[holder] = values
+    return result
+
+
+def _holders(names: list[str]) -> set[str]:
+    parents = {name.rpartition(".")[0] for name in names}
+    shared = names[0].split(".")
+    for name in names[1:]:
+        parts = name.split(".")
+        shared = [a for i, a in enumerate(shared) if parts[: i + 1] == shared[: i + 1]]
+    # The common ancestor (an attention block) itself; what is above it holds other attention modules, too.
+    return parents | {".".join(shared)} - {""}
+
+
+def _has(module: nn.Module, key: str, value: int) -> bool:
+    found = vars(module).get(key)
+    return isinstance(found, int) and not isinstance(found, bool) and found == value

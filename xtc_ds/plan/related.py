@@ -1,0 +1,163 @@
+"""Which modules shrink along with the pruned ones: ``related_modules`` resolved and paired.
+
+Names cannot show who reads a module's output. A related module is trusted to be all that does (for heads: all that
+feeds it): where another module reads the same output too, the shrunk model would not run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import nn
+
+from xtc_ds.config import StructuredGroup
+from xtc_ds.errors import Problem
+from xtc_ds.plan.candidates import kind_of, refusal
+from xtc_ds.plan.names import nearest, outputs_first
+from xtc_ds.plan.rows import Kind, RelatedRow
+
+__all__ = ["Related", "resolve_related"]
+
+Technique = Literal["row", "head", "channel"]
+Side = Literal["in", "out", "features"]
+
+_KINDS: dict[Technique, tuple[Kind, ...]] = {
+    "row": ("Linear", "Conv1D"),
+    "head": ("Linear", "Conv1D"),
+    "channel": ("Conv2d", "BatchNorm2d", "Linear"),
+}
+
+
+@dataclass
+class Related:
+    """What shrinks along with each pruned module, and what went wrong."""
+
+    by_module: dict[str, tuple[RelatedRow, ...]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def resolve_related(
+    technique: Technique, group: StructuredGroup, names: Sequence[str], modules: dict[str, nn.Module]
+) -> Related:
+    """Pair the modules that each pattern of the group finds with those of its related patterns.
+
+    names: the group's modules, in module order. The lists that belong to one pattern must be of equal length; what the
+        group excludes is related to nothing either.
+    Each module is paired with the related one that shares most of its name, if that gives pairs; else in order.
+    """
+    result = Related()
+    if group.related_modules is None:
+        return result
+    if len(group.related_modules) != len(group.modules):
+        counts = f"{len(group.related_modules)} lists for {len(group.modules)} patterns of modules"
+        what = f"{counts}; give one list for each"
+        result.problems.append(Problem(f"{group.path}.related_modules", what))
+        return result
+    taken: dict[str, int] = {}
+    for index, (pattern, wanted) in enumerate(zip(group.modules, group.related_modules, strict=True)):
+        members = [name for name in names if pattern == "*" or re.search(pattern, name)]
+        twice = [name for name in members if taken.setdefault(name, index) != index]
+        if twice:
+            what = f"'{twice[0]}' is found by modules[{taken[twice[0]]}] already, so that it would be paired twice"
+            result.problems.append(Problem(f"{group.path}.modules[{index}]", f"{what}; narrow one of the patterns"))
+            continue
+        if not members:
+            continue  # optional, or reported by the matcher
+        for place, related in enumerate(wanted):
+            path = f"{group.path}.related_modules[{index}][{place}]"
+            _pair_pattern(technique, group, path, related, members, modules, result)
+    return result
+
+
+def _pair_pattern(
+    technique: Technique,
+    group: StructuredGroup,
+    path: str,
+    pattern: str,
+    members: list[str],
+    modules: dict[str, nn.Module],
+    result: Related,
+) -> None:
+    found = _matches(technique, group, pattern, modules)
+    for name in found:
+        if reason := refusal(name, modules[name], modules):
+            result.problems.append(Problem(path, f"'{name}' {reason}"))
+    if len(found) != len(members):
+        result.problems.append(Problem(path, _count_message(pattern, found, members, modules)))
+        return
+    for name, partner in zip(members, _in_pairs(members, found), strict=True):
+        kind = kind_of(modules[partner])
+        if kind is None:
+            continue  # refused above
+        if problem := _misfit(technique, name, partner, modules):
+            remedy = "name the module that does, or leave related_modules out and keep the pruned parts as zeros"
+            result.problems.append(Problem(path, f"{problem}; {remedy}"))
+            continue
+        side: Side = "features" if kind == "BatchNorm2d" else "out" if technique == "head" else "in"
+        result.by_module[name] = (*result.by_module.get(name, ()), RelatedRow(partner, kind, side))
+
+
+def _matches(technique: Technique, group: StructuredGroup, pattern: str, modules: dict[str, nn.Module]) -> list[str]:
+    kinds = _KINDS[technique]
+    hits = [name for name, m in modules.items() if name and (kind_of(m) in kinds or refusal(name, m, modules))]
+    hits = [name for name in hits if re.search(pattern, name)]
+    return [name for name in hits if not any(re.search(exclude, name) for exclude in group.exclude)]
+
+
+def _count_message(pattern: str, found: list[str], members: list[str], modules: dict[str, nn.Module]) -> str:
+    if not found:
+        hint = nearest(pattern, [name for name, module in modules.items() if kind_of(module)])
+        return f"'{pattern}' matches no module that could shrink" + (f"; nearest modules: {hint}" if hint else "")
+    counts = f"'{pattern}' matches {len(found)} modules, but {len(members)} modules are pruned"
+    listing = f"({', '.join(found[:4])}{', ...' if len(found) > 4 else ''})"
+    return f"{counts}; write a pattern that finds one for each {listing}"
+
+
+def _in_pairs(members: list[str], found: list[str]) -> list[str]:
+    """One of ``found`` for each of ``members``, lists of equal length."""
+    partners = []
+    for name in members:
+        shared = [_shared_parts(name, other) for other in found]
+        if shared.count(max(shared)) > 1:
+            return found
+        partners.append(found[shared.index(max(shared))])
+    return partners if len(set(partners)) == len(partners) else found
+
+
+def _shared_parts(name: str, other: str) -> int:
+    count = 0
+    for left, right in zip(name.split("."), other.split("."), strict=False):
+        if left != right:
+            break
+        count += 1
+    return count
+
+
+def _misfit(technique: Technique, name: str, partner: str, modules: dict[str, nn.Module]) -> str | None:
+    """Why ``partner`` cannot shrink along with ``name``; None if it can."""
+    if name == partner:
+        return f"'{name}' is related to itself"
+    for each in (name, partner):
+        if getattr(modules[each], "groups", 1) != 1:
+            return f"'{each}' is a grouped convolution, whose channels cannot go one by one"
+    outputs, inputs = _sides(modules[name])
+    if technique == "head":
+        size = _sides(modules[partner])[0]
+        return None if size == inputs else f"'{partner}' has {size} outputs, but '{name}' has {inputs} inputs"
+    size = _sides(modules[partner])[1]
+    side = "features" if kind_of(modules[partner]) == "BatchNorm2d" else "inputs"
+    return None if size == outputs else f"'{partner}' has {size} {side}, but '{name}' has {outputs} outputs"
+
+
+def _sides(module: nn.Module) -> tuple[int, int]:
+    """(outputs, inputs) of a module; both are the features of a norm."""
+    kind = kind_of(module)
+    assert kind is not None
+    if kind == "BatchNorm2d":
+        features = int(module.num_features)  # type: ignore[arg-type]
+        return features, features
+    shape = outputs_first(module, kind)
+    return shape[0], shape[1]

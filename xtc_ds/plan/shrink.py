@@ -1,0 +1,86 @@
+"""What pruning leaves of each module: which sides get smaller, by how much, and which weights hold zeros."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from xtc_ds.plan.rows import Kind, SparseRow, StructuredRow
+
+__all__ = ["Cut", "Pruned", "cut_dims", "cut_shape", "pruned_modules"]
+
+Side = Literal["in", "out", "features"]
+
+# Which dimension of a stored tensor is which side; tensors not listed never change.
+_DIMS: dict[tuple[Kind, str], dict[Side, int]] = {
+    ("Linear", "weight"): {"out": 0, "in": 1},
+    ("Linear", "bias"): {"out": 0},
+    ("Conv1D", "weight"): {"in": 0, "out": 1},
+    ("Conv1D", "bias"): {"out": 0},
+    ("Conv2d", "weight"): {"out": 0, "in": 1},
+    ("Conv2d", "bias"): {"out": 0},
+    ("Embedding", "weight"): {"out": 1},
+    ("BatchNorm2d", "weight"): {"features": 0},
+    ("BatchNorm2d", "bias"): {"features": 0},
+    ("BatchNorm2d", "running_mean"): {"features": 0},
+    ("BatchNorm2d", "running_var"): {"features": 0},
+}
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One side of a module that shrinks: ``kept`` of ``units`` equal contiguous parts stay, as ``row`` decides."""
+
+    side: Side
+    row: StructuredRow
+
+    def size(self, full: int) -> int:
+        """What stays of a dimension of ``full``."""
+        return full // self.row.units * self.row.kept
+
+
+@dataclass
+class Pruned:
+    """What happens to one module.
+
+    kind: of the module. cuts: sides that shrink. zeroed: its weight has pruned parts that stay, as zeros.
+    """
+
+    kind: Kind
+    cuts: list[Cut] = field(default_factory=list)
+    zeroed: bool = False
+
+
+def pruned_modules(sparse: Iterable[SparseRow], structured: Iterable[StructuredRow]) -> dict[str, Pruned]:
+    """Module name to what pruning does to it; modules that stay as they are are left out."""
+    result: dict[str, Pruned] = {}
+    for row in sparse:
+        result.setdefault(row.module, Pruned(row.kind)).zeroed = True
+    for rule in structured:
+        own = result.setdefault(rule.module, Pruned(rule.kind))
+        if not rule.related:
+            own.zeroed = True
+            continue
+        own.cuts.append(Cut("in" if rule.technique == "head" else "out", rule))
+        for related in rule.related:
+            result.setdefault(related.module, Pruned(related.kind)).cuts.append(Cut(related.side, rule))
+    return result
+
+
+def cut_dims(pruned: Pruned, key: str, output_first: bool = False) -> list[tuple[int, Cut]]:
+    """(dimension, cut) for each dimension of the module's tensor ``key`` that shrinks.
+
+    output_first: the tensor is a Conv1D's weight turned to (O, I).
+    """
+    kind = "Linear" if output_first and pruned.kind == "Conv1D" else pruned.kind
+    dims = _DIMS.get((kind, key), {})
+    return [(dims[cut.side], cut) for cut in pruned.cuts if cut.side in dims]
+
+
+def cut_shape(shape: tuple[int, ...], dims: list[tuple[int, Cut]]) -> tuple[int, ...]:
+    """``shape`` after the cuts."""
+    sizes = list(shape)
+    for dim, cut in dims:
+        sizes[dim] = cut.size(sizes[dim])
+    return tuple(sizes)

@@ -1,0 +1,132 @@
+"""Which weights go together: single ones, blocks "RxC", or N of M neighbouring inputs "N:M".
+
+Shape legend: O and I = output and input features or channels, P = positions of a convolution's kernel (1 for a
+matrix), U = units along the inputs. Weights are (O, I) or (O, I, kH, kW).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from xtc_ds.pruning.top import kept_count, top_mask
+
+__all__ = ["Blocks", "KeepOf", "Pattern", "Singles", "parse_pattern"]
+
+
+class Pattern(Protocol):
+    """How scores of single weights become scores of units, and these a mask."""
+
+    def misfit(self, shape: tuple[int, ...]) -> str | None:
+        """Why a weight of ``shape`` cannot be divided so; None if it can."""
+        ...
+
+    def unit_scores(self, scores: Tensor) -> Tensor:
+        """Scores of a weight's shape to scores of its units; what is linear in one is linear in the other."""
+        ...
+
+    def mask(self, unit_scores: Tensor, dense_ratio: float, shape: tuple[int, ...]) -> Tensor:
+        """1 where weights stay, 0 elsewhere; of ``shape``, in the scores' dtype."""
+        ...
+
+
+@dataclass(frozen=True)
+class Singles:
+    """Every weight for itself."""
+
+    def misfit(self, shape: tuple[int, ...]) -> str | None:
+        """Any weight will do."""
+        return None
+
+    def unit_scores(self, scores: Tensor) -> Tensor:
+        """The scores themselves."""
+        return scores
+
+    def mask(self, unit_scores: Tensor, dense_ratio: float, shape: tuple[int, ...]) -> Tensor:
+        """The largest ``dense_ratio`` of all scores stay."""
+        return top_mask(unit_scores, kept_count(dense_ratio, unit_scores.numel()))
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Blocks of ``rows`` outputs by ``columns`` inputs (of one kernel position) stay or go together."""
+
+    rows: int
+    columns: int
+
+    def misfit(self, shape: tuple[int, ...]) -> str | None:
+        """Both sides must divide."""
+        if shape[0] % self.rows:
+            return f"{self.rows} does not divide its {shape[0]} outputs"
+        return f"{self.columns} does not divide its {shape[1]} inputs" if shape[1] % self.columns else None
+
+    def unit_scores(self, scores: Tensor) -> Tensor:
+        """The mean of each block, (O / rows, U)."""
+        matrix = _to_matrix(scores)
+        across, down = matrix.shape[1] // self.columns, matrix.shape[0] // self.rows
+        return matrix.reshape(down, self.rows, across, self.columns).mean(dim=(1, 3))
+
+    def mask(self, unit_scores: Tensor, dense_ratio: float, shape: tuple[int, ...]) -> Tensor:
+        """The largest ``dense_ratio`` of the blocks stay."""
+        mask = top_mask(unit_scores, kept_count(dense_ratio, unit_scores.numel()))
+        whole = mask.repeat_interleave(self.rows, 0).repeat_interleave(self.columns, 1)
+        return _from_matrix(whole, shape)
+
+
+@dataclass(frozen=True)
+class KeepOf:
+    """Of every ``of`` neighbouring inputs (of one kernel position) ``kept`` stay: "2:4" is KeepOf(2, 4)."""
+
+    kept: int
+    of: int
+
+    def misfit(self, shape: tuple[int, ...]) -> str | None:
+        """The inputs must divide."""
+        return f"{self.of} does not divide its {shape[1]} inputs" if shape[1] % self.of else None
+
+    def unit_scores(self, scores: Tensor) -> Tensor:
+        """Single scores with neighbouring inputs side by side, (O, P * I)."""
+        return _to_matrix(scores)
+
+    def mask(self, unit_scores: Tensor, dense_ratio: float, shape: tuple[int, ...]) -> Tensor:
+        """In each group the ``kept`` largest stay.
+
+        While ``dense_ratio`` is still above kept / of, only as many groups are pruned as it takes: those that
+        lose least by it.
+        """
+        groups = unit_scores.reshape(-1, self.of)
+        order = groups.sort(dim=1, descending=True, stable=True)
+        mask = torch.ones_like(groups).scatter_(1, order.indices[:, self.kept :], 0)
+        loss = order.values[:, self.kept :].sum(dim=1)
+        # The share of pruned groups that leaves dense_ratio of the weights; the slack takes up float rounding.
+        share = (1 - dense_ratio) / (1 - self.kept / self.of) if self.kept < self.of else 0.0
+        pruned = min(len(groups), math.floor(share * len(groups) + 1e-6))
+        untouched = top_mask(loss, len(groups) - pruned).unsqueeze(1)
+        return _from_matrix(torch.maximum(mask, untouched).reshape(unit_scores.shape), shape)
+
+
+def parse_pattern(text: str | None) -> Pattern:
+    """The pattern that a config names; None is single weights. The text has passed the config's checks."""
+    if text is None:
+        return Singles()
+    if ":" in text:
+        kept, of = (int(part) for part in text.split(":"))
+        return KeepOf(kept, of)
+    rows, columns = (int(part) for part in text.split("x"))
+    return Blocks(rows, columns)
+
+
+def _to_matrix(w: Tensor) -> Tensor:
+    """(O, I) as it is; (O, I, kH, kW) to (O, P * I), the inputs of one position side by side."""
+    return w if w.dim() == 2 else w.flatten(2).transpose(1, 2).flatten(1)
+
+
+def _from_matrix(matrix: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The inverse of ``_to_matrix``."""
+    if len(shape) == 2:
+        return matrix
+    return matrix.reshape(shape[0], -1, shape[1]).transpose(1, 2).reshape(shape)
