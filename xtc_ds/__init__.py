@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from xtc_ds.config import CompressionConfig, load_config, parse_block, schema
     from xtc_ds.engine import initialize, snapshot
     from xtc_ds.errors import XtcError
-    from xtc_ds.export import export_packed, freeze, load, load_into
+    from xtc_ds.export import bake, export_packed, freeze, load, load_checkpoint, load_into, set_runtime
     from xtc_ds.plan import CompressionPlan, make_plan, plan_table, plan_to_dict
     from xtc_ds.rewrite import compress
 
@@ -25,11 +25,13 @@ __all__ = [
     "CompressionConfig",
     "CompressionPlan",
     "XtcError",
+    "bake",
     "compress",
     "export_packed",
     "freeze",
     "initialize",
     "load",
+    "load_checkpoint",
     "load_config",
     "load_into",
     "make_plan",
@@ -37,6 +39,7 @@ __all__ = [
     "plan_table",
     "plan_to_dict",
     "schema",
+    "set_runtime",
     "snapshot",
 ]
 
@@ -44,11 +47,13 @@ _HOMES = {
     "CompressionConfig": "xtc_ds.config",
     "CompressionPlan": "xtc_ds.plan",
     "XtcError": "xtc_ds.errors",
+    "bake": "xtc_ds.export",
     "compress": "xtc_ds.rewrite",
     "export_packed": "xtc_ds.export",
     "freeze": "xtc_ds.export",
     "initialize": "xtc_ds.engine",
     "load": "xtc_ds.export",
+    "load_checkpoint": "xtc_ds.export",
     "load_config": "xtc_ds.config",
     "load_into": "xtc_ds.export",
     "make_plan": "xtc_ds.plan",
@@ -56,6 +61,7 @@ _HOMES = {
     "plan_table": "xtc_ds.plan",
     "plan_to_dict": "xtc_ds.plan",
     "schema": "xtc_ds.config",
+    "set_runtime": "xtc_ds.export",
     "snapshot": "xtc_ds.engine",
 }
 

@@ -32,7 +32,13 @@ def clone_model(
     yes are left out. Shared modules and parameters stay shared. Hooks are not copied. ``tensor`` may gather
     a partitioned parameter, so the walk is in the same order on all ranks.
     """
-    return _Cloner(tensor, replace, skip).module("", model)  # type: ignore[return-value]
+    cloner = _Cloner(tensor, replace, skip)
+    result = cloner.module("", model)
+    # Layers that hold another one beside the module tree.
+    for module in cloner.modules.values():
+        if hasattr(module, "follow_copies"):
+            module.follow_copies(cloner.modules)  # type: ignore[operator]
+    return result  # type: ignore[return-value]
 
 
 class _Cloner:

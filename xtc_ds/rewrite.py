@@ -43,3 +43,4 @@ def apply_plan(model: nn.Module, plan: CompressionPlan, teacher: nn.Module | Non
         layer.integer_forward = plan.config.runtime.integer_forward
     set_step(model, 0)
     model.xtc_float_dtype = plan.config.export.float_dtype  # type: ignore[assignment]
+    model.xtc_about = {"original_bytes": plan.sizes.original}  # type: ignore[assignment]

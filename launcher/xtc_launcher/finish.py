@@ -45,7 +45,9 @@ def finish(
         trained = logits_of(run, engine, engine.device)
         shipped = logits_of(run, frozen, engine.device)
     with run.phase("export"):
-        report = xtc_ds.export_packed(frozen, folder.packed, tokenizer=run.tokenizer)
+        scores = score(run.task, shipped, run.dev)
+        told = {name: value for name, value in scores.items() if name != "headline"}
+        report = xtc_ds.export_packed(frozen, folder.packed, tokenizer=run.tokenizer, scores=told)
     with run.phase("verify"):
         check = on_rank_zero(lambda: _verify(run, shipped, str(engine.device)))
     difference = check["max_logit_difference"]
@@ -53,7 +55,7 @@ def finish(
         "task": run.task.name,
         "metric": run.task.headline,
         "teacher": teacher["score"],
-        "student": score(run.task, shipped, run.dev),
+        "student": scores,
         "student_before_freeze": score(run.task, trained, run.dev),
         "layers": {
             "teacher": teacher["layers"],

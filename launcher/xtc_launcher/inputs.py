@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,16 @@ def check_inputs(arguments: argparse.Namespace) -> Inputs:
         arguments.overwrite_output_dir,
         arguments.teacher,
     )
-    return Inputs(ds_config, block, task, batches, folder, settings)
+    return Inputs(ds_config, _with_cache_folder(block, folder), task, batches, folder, settings)
+
+
+def _with_cache_folder(block: CompressionConfig, folder: RunFolder) -> CompressionConfig:
+    kd = block.kd
+    if kd is None or kd.cache == "none" or kd.cache_folder is not None:
+        return block
+    place = str(folder.logits)
+    raw = {**block.raw, "kd": {**block.raw["kd"], "cache_folder": place}}
+    return replace(block, kd=replace(kd, cache_folder=place), raw=raw)
 
 
 def _plain(value: Any) -> Any:

@@ -34,6 +34,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def logits(self) -> Path:
+        """The teacher's logits, where the config caches them and names no folder."""
+        return self.path / "logits"
+
+    @property
     def packed(self) -> Path:
         """The packed model."""
         return self.path / "packed"
@@ -58,7 +63,7 @@ class RunFolder:
                 # The figures first: without them nothing takes what is left for a finished run.
                 self.results.unlink(missing_ok=True)
                 self.losses.unlink(missing_ok=True)
-                for folder in (self.checkpoints, self.packed, self.teacher):
+                for folder in (self.checkpoints, self.packed, self.teacher, self.logits):
                     shutil.rmtree(folder, ignore_errors=True)
             self.path.mkdir(parents=True, exist_ok=True)
             write_json(self.path / _MARKER, settings)

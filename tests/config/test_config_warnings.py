@@ -21,6 +21,9 @@ def _prune(technique: str, ratio: float, **shared: Any) -> dict[str, Any]:
     return {f"{technique}_pruning": {"shared_parameters": {"enabled": True, **shared}, "different_groups": groups}}
 
 
+_NOTHING_TAUGHT = {"logits_weight": 0, "hidden_weight": 0, "attention_weight": 0}
+
+
 @pytest.mark.parametrize(
     ("block", "path", "words"),
     [
@@ -70,6 +73,12 @@ def _prune(technique: str, ratio: float, **shared: Any) -> dict[str, Any]:
             {"kd": {"enabled": True, "attention_type": "relations", "attention_weight": 0}},
             "kd.attention_type",
             "attention_weight is 0",
+        ),
+        ({"kd": {"enabled": True, "cache_folder": "there"}}, "kd.cache_folder", 'cache is "none"'),
+        (
+            {"kd": {"enabled": True, "teacher_dtype": "float16", "hard_label_weight": 1, **_NOTHING_TAUGHT}},
+            "kd.teacher_dtype",
+            "nothing is learned from the teacher",
         ),
         (
             {"kd": {"enabled": True, "layer_map": [1], "attention_weight": 0, "hidden_weight": 0}},

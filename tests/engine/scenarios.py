@@ -113,11 +113,13 @@ def stage_run(stage: int, out: Path, bf16: bool) -> dict[str, Any]:
     shipped = logits(frozen)
     folder = out / f"packed-{stage}-{bf16}"
     report = xtc_ds.export_packed(frozen, folder)
+    engine.save_checkpoint(str(out / f"kept-{stage}-{bf16}"))
     dist.barrier()
     reloaded = logits(xtc_ds.load(folder).eval())
     more = train(engine, 1, STEPS)
     figures = {
         "losses": losses + more,
+        "folder": str(folder),
         "levels": levels,
         "trained": trained,
         "shipped": shipped,

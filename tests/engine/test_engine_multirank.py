@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import free_port
+from xtc_ds.cli.main import main
 
 pytestmark = [pytest.mark.multirank, pytest.mark.slow]
 
@@ -63,6 +64,17 @@ def test_frozen_logits_are_the_trained_ones_up_to_stored_precision(ranks: Figure
 def test_a_reloaded_file_gives_the_frozen_logits(ranks: Figures, run: str) -> None:
     for rank in ranks:
         assert rank[run]["reloaded"] == pytest.approx(rank[run]["shipped"], abs=1e-6)
+
+
+@pytest.mark.parametrize("run", ["stage0", "stage1", "stage2", "stage3", "bf16-1", "bf16-3"])
+def test_one_process_exports_the_checkpoint_to_the_same_bytes(ranks: Figures, run: str, tmp_path: Path) -> None:
+    packed = Path(ranks[0][run]["folder"])
+    checkpoint = packed.with_name(packed.name.replace("packed", "kept"))
+    assert main(["export", str(checkpoint), str(tmp_path / "out")]) == 0
+    names = sorted(file.name for file in packed.iterdir())
+    assert names == ["README.md", "config.json", "model.safetensors"]
+    for name in names:
+        assert (tmp_path / "out" / name).read_bytes() == (packed / name).read_bytes()
 
 
 @pytest.mark.parametrize("run", ["stage0", "stage3", "bf16-3"])

@@ -247,8 +247,8 @@ class TestDamagedFolders:
         file.write_text(json.dumps(config))
 
     def test_a_newer_format_is_refused(self, folder: Path) -> None:
-        self.edit(folder, format_version=3)
-        with pytest.raises(ExportError, match="format_version: found 3, this xtc_ds reads 1 to 2; upgrade"):
+        self.edit(folder, format_version=4)
+        with pytest.raises(ExportError, match="format_version: found 4, this xtc_ds reads 1 to 3; upgrade"):
             xtc_ds.load(folder)
 
     def test_an_unknown_weight_format_is_named(self, folder: Path) -> None:

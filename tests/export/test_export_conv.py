@@ -66,6 +66,9 @@ def test_pruned_channels_are_gone_from_the_file(options: dict[str, Any], affine:
     report = xtc_ds.export_packed(frozen, tmp_path / "out")
     loaded: Any = xtc_ds.load_into(Network(affine), tmp_path / "out")
     assert torch.equal(outputs(loaded), outputs(frozen))
+    # The smallest change of an input may move its code by one.
+    tolerance = 1e-5 if options.get("activation", 8) is None else 0.05
+    assert torch.allclose(outputs(frozen), outputs(model), atol=tolerance)
     assert report.tensor_bytes == plan.sizes.packed
     for each in (frozen, loaded):
         assert each.layers[0].conv1.spec.shape == (8, 8, 3, 3)
@@ -89,13 +92,14 @@ def test_what_stays_of_a_pruned_network_is_what_was_trained() -> None:
     assert torch.equal(small.bn2.running_mean, block.bn2.running_mean)
 
 
-def test_channels_that_carry_nothing_can_go_without_a_trace() -> None:
-    model = network()
-    for layer in model.layers:
-        nn.init.zeros_(layer.bn1.bias)  # type: ignore[arg-type, union-attr]
-        layer.bn1.running_mean.zero_()  # type: ignore[operator, union-attr]
+@pytest.mark.parametrize("affine", [True, False])
+def test_channels_go_without_a_trace_whatever_a_norm_made_of_them(affine: bool) -> None:
+    model = network(affine)
     xtc_ds.compress(model, config(CHANNELS))
     set_step(model, 1)
+    gone = ~model.layers[0].conv1.channel_pruning_mask.flatten().bool()  # type: ignore[union-attr, operator]
+    norm: Any = model.layers[0].bn1
+    assert bool((norm(torch.zeros(1, 16, 1, 1)).flatten()[gone] != 0).any())
     assert torch.allclose(outputs(xtc_ds.freeze(model)), outputs(model), atol=1e-6)
 
 

@@ -22,7 +22,7 @@ METHODS = st.sampled_from(["l1", "topk"])
 
 
 class Image(nn.Module):
-    """A convolution with a norm of no constant, a pooling and three linear layers."""
+    """A convolution with a norm, a pooling and three linear layers, with activations that are not 0 at 0."""
 
     def __init__(self, channels: int, width: int, heads: int, bias: bool) -> None:
         super().__init__()
@@ -34,8 +34,8 @@ class Image(nn.Module):
         self.out = nn.Linear(2 * heads, 3, bias=bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.deep(torch.relu(self.norm(self.conv(x)))).mean((2, 3))
-        y: torch.Tensor = self.out(self.value(torch.relu(self.wide(x))))
+        x = self.deep(torch.sigmoid(self.norm(self.conv(x)))).mean((2, 3))
+        y: torch.Tensor = self.out(self.value(torch.cos(self.wide(x))))
         return y
 
 
@@ -62,6 +62,7 @@ def cases(draw: Any) -> tuple[dict[str, Any], dict[str, Any]]:
             "bits": bits,
             "activation": draw(st.sampled_from([None, 8])),
             "shared": {"quantization_type": kind, "granularity": draw(st.sampled_from(["auto", "row"]))},
+            "activation_shared": {"quantization_type": draw(st.sampled_from(["symmetric", "asymmetric"]))},
             "exclude": ["^norm$", *draw(st.sampled_from([[], ["out"], ["wide|conv"]]))],
             "export": "float32",
         }
@@ -75,6 +76,8 @@ def test_any_mixture_is_shipped_as_it_was_trained(case: tuple[dict[str, Any], di
     shape, ds_config = case
     torch.manual_seed(0)
     model, x = Image(**shape).eval(), torch.randn(3, 2, 5, 4)
+    if shape["bias"]:
+        torch.nn.init.uniform_(model.norm.bias, -1, 1)
     plan = xtc_ds.compress(model, ds_config)
     set_step(model, 1)
     frozen = xtc_ds.freeze(model)

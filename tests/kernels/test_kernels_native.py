@@ -13,7 +13,6 @@ from torch import Tensor
 from xtc_ds.formats import ActivationFormat, get_format
 from xtc_ds.kernels.native import TiledLayer, TiledWeight, native_library, quantize_input, tile_weight, tiled_product
 from xtc_ds.kernels.native.build import CompilerError, build_library, find_compiler
-from xtc_ds.kernels.native.ops import traceable_linear
 
 FORMATS = ("binary", "ternary", "int2", "int3", "int4", "int5", "int8")
 LIBRARY = native_library()
@@ -152,15 +151,6 @@ def test_tiles_take_the_bits_of_the_format() -> None:
     for name, bits in (("binary", 1), ("ternary", 2), ("int2", 4), ("int4", 4), ("int5", 8), ("int8", 8)):
         weight = tile_weight(random_codes(name, 64, 256, generator), get_format(name))
         assert weight.tiles.numel() == 64 * 256 * bits // 8
-
-
-def test_operator_traces_and_agrees_with_the_function() -> None:
-    generator = torch.Generator().manual_seed(0)
-    weight = tile_weight(random_codes("ternary", 20, 30, generator), get_format("ternary"))
-    x, scale, bias = torch.randn(7, 30), torch.rand(20), torch.randn(20)
-    arguments = (x, weight.tiles, weight.sums, scale, bias, weight.inputs, weight.bits, 8, None)
-    torch.library.opcheck(torch.ops.xtc_ds.tiled_linear.default, arguments)
-    assert torch.equal(traceable_linear(x, weight, scale, bias, 8, None), tiled_linear(x, weight, scale, bias, 8))
 
 
 def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

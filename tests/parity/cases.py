@@ -46,6 +46,11 @@ class Case:
         return single and not quantized and self.values == "distinct" and self.dtype == "float32"
 
     @property
+    def reads_constants(self) -> bool:
+        """Whether a norm makes constants of pruned channels: a named difference of everything behind it."""
+        return self.model == "conv_net" and "channel_pruning" in self.block
+
+    @property
     def has_ties(self) -> bool:
         """Whether scores may be equal, so that which of them stay is the sort's own affair."""
         return self.values in TIED

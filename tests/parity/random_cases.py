@@ -59,11 +59,12 @@ def _random_model(name: str, random: np.random.RandomState) -> Case:
         "attention": (["^dense$"], [["^query$", "^key$", "^value$"]]),
         "conv_net": (["^conv1$"], [["^bn1$", "^conv2$"]]),
     }[model]
-    block, calibrate = _random_quantizers(random, 4 if model == "conv_net" else 1, {"conv_net": "conv"}.get(model, "."))
-    if model == "attention" and block.pop("activation_quantization", None):
-        # A named difference: the inputs of pruned heads do not widen the range.
+    every = {"conv_net": "conv"}.get(model, ".")
+    block, calibrate = _random_quantizers(random, 4 if model == "conv_net" else 1, every)
+    if block.pop("activation_quantization", None):
+        # A named difference: inputs that are pruned do not widen the range.
         calibrate = 0
-        block |= weights(8, modules=".")
+        block |= activations(8, modules=".") if model == "stack" else weights(8, modules=every)
     quantizer = block.get("weight_quantization", {"shared_parameters": {}})["shared_parameters"]
     # More groups than one cannot be parted where rows go: refused here.
     quantizer["quantize_groups"] = 1

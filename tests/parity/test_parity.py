@@ -17,7 +17,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.parity.differences import DIFFERENCES, ELEMENTWISE, PINNED
+from tests.parity.blocks import weights
+from tests.parity.differences import DIFFERENCES, ELEMENTWISE, PINNED, pins
+from xtc_ds.config import parse_block
+from xtc_ds.errors import ConfigError
 from xtc_ds.formats import (
     ActivationFormat,
     Grouping,
@@ -100,6 +103,28 @@ def test_weights_are_the_old_ones_bit_for_bit(case: str, name: str) -> None:
 @pytest.mark.parametrize("title", ELEMENTWISE)
 def test_every_named_difference_really_occurs(title: str) -> None:
     assert sum(explain(case, name)[0][title] for case in CASES for name in QUANTIZERS) > 0
+
+
+@pins("scales of 1 and 2 bits are summed more exactly")
+def test_the_scale_of_a_large_tensor() -> None:
+    w = torch.randn(1, 3072 * 768, generator=torch.Generator().manual_seed(0)) * 0.02
+    mean = w.double().abs().mean()
+    kept = w.double().abs()[w.abs() > 0.7 * mean]
+    # What the old library called for either scale.
+    old = w.norm(p=1, dim=1).div(w.shape[1])
+    assert abs(float(old / mean) - 1) > 1e-5
+    for name, exact in (("binary", mean), ("ternary", kept.mean())):
+        new = fake_quantize_weight(w, get_format(name), Grouping()).abs().max()
+        assert abs(float(new / exact) - 1) < 1e-6, name
+
+
+@pins("target_bits above 8 are an error")
+@pytest.mark.parametrize("bits", [9, 12, 16])
+def test_target_bits_that_no_file_has(bits: int) -> None:
+    if f"int{bits}" in QUANTIZERS:
+        assert bool(WEIGHTS["normal/1"][QUANTIZERS[f"int{bits}"]].isfinite().all())
+    with pytest.raises(ConfigError, match=f"target_bits: unknown value; found {bits}; allowed: 1, 1.58 or an integer"):
+        parse_block(weights(bits))
 
 
 @pytest.mark.parametrize("name", QUANTIZERS)

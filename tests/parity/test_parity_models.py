@@ -149,7 +149,7 @@ def test_the_first_batch_of_a_static_range(name: str) -> None:
     assert np.array_equal(run(case)[key], mean(ends[0], ends[1:]))
 
 
-@pins("inputs from pruned heads do not widen the range of activations")
+@pins("inputs from pruned heads, rows and channels do not widen the range of activations")
 def test_activations_beside_pruned_heads() -> None:
     case = DIFFERENT["attention/head_topk+w2+a8"]
     old, new = recorded(case.name), run(case)
@@ -157,6 +157,19 @@ def test_activations_beside_pruned_heads() -> None:
     assert np.abs(old["y"] - old["clean_y"]).max() > 1e-3 * scale
     assert np.abs(new["y"] - new["clean_y"]).max() < 1e-5 * scale
     assert np.abs(old["clean_y"] - new["clean_y"]).max() < 1e-5 * scale
+
+
+@pins("related modules read zeros from pruned rows and channels")
+@pytest.mark.parametrize("name", [name for name in CASES if CASES[name].reads_constants])
+def test_constants_that_a_norm_makes_of_pruned_channels(name: str) -> None:
+    old, new = recorded(name), run(CASES[name])
+    scale = np.abs(old["clean_y"]).max()
+    assert np.abs(old["y"] - old["clean_y"]).max() > 1e-2 * scale
+    assert np.abs(new["y"] - new["clean_y"]).max() < 1e-5 * scale
+    # The old library trained the layer behind on those constants, too.
+    gone = ~old["mask/conv1/channel"]
+    assert np.abs(old["gradient/conv2.weight"][:, gone]).max() > 0
+    assert not new["gradient/conv2.weight"][:, gone].any()
 
 
 @pins("a static range that saw no data is an error")

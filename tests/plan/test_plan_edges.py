@@ -56,7 +56,7 @@ def tiny_t5(layers: int = 2) -> Any:
 
 
 def test_a_weight_that_its_parent_reads_is_refused() -> None:
-    with pytest.raises(PlanError, match=r"DenseReluDense.wo' has its weight read directly by T5DenseActDense.forward"):
+    with pytest.raises(PlanError, match=r"Dense.wo' .*has its weight read directly by T5DenseActDense.forward"):
         plan(tiny_t5(), activation=None, modules=[r"DenseReluDense"])
 
 

@@ -156,7 +156,7 @@ LAYER = "bert.encoder.layer.0"
             one("row_pruning", ["intermediate.dense", "0.intermediate"], [[OUTPUT], [r"0\.output\.dense"]]),
             [GROUP.format("row_pruning") + ".modules[1]", "is found by modules[0] already"],
         ),
-        (one("channel_pruning", ["query"]), [".modules", "query' is a Linear; this technique takes Conv2d"]),
+        (one("channel_pruning", ["query"]), [".modules", "is a Linear; this technique takes Conv2d"]),
         (one("row_pruning", ["word_embeddings"]), ["is an Embedding; this technique takes Linear, Conv1D"]),
         (one("sparse_pruning", ["word_embeddings"]), ["is an Embedding; this technique takes Linear, Conv1D, Conv2d"]),
         (one("sparse_pruning", ["qurey"]), [".modules[0]", "'qurey' matches no module"]),

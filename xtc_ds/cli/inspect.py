@@ -1,4 +1,4 @@
-"""``xtc-ds inspect FOLDER``: the tensors of a packed checkpoint, their formats and bytes."""
+"""``xtc-ds inspect FILE_OR_FOLDER``: the tensors of a packed checkpoint, their formats and bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="show what a packed checkpoint holds",
         description="Show the tensors of a packed checkpoint: format, bits per weight as stored, bytes.",
     )
-    parser.add_argument("folder", metavar="FOLDER", help="a folder written by xtc_ds")
+    parser.add_argument("folder", metavar="FILE_OR_FOLDER", help="a folder written by xtc_ds, or a file in it")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(run=run)
 
@@ -23,7 +23,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(arguments: argparse.Namespace) -> int:
     """Print the report and return 0."""
     from xtc_ds.cli.console import wide_console
-    from xtc_ds.export.inspection import inspect_folder, inspection_table
+    from xtc_ds.export.inspection import inspect_folder
+    from xtc_ds.export.inspection_table import inspection_table
 
     report = inspect_folder(arguments.folder)
     if arguments.json:

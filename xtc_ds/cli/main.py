@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from xtc_ds.cli import inspect, migrate, plan, schema, validate
+from xtc_ds.cli import bench, export, inspect, migrate, plan, schema, validate
 from xtc_ds.errors import XtcError
 
 __all__ = ["COMMANDS", "build_parser", "main"]
@@ -22,7 +22,7 @@ class Command(Protocol):
 
 
 # A new sub-command is a module with `register`; import it above and name it here.
-COMMANDS: tuple[Command, ...] = (validate, plan, schema, inspect, migrate)
+COMMANDS: tuple[Command, ...] = (validate, plan, schema, export, inspect, migrate, bench)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -18,6 +18,7 @@ __all__ = [
     "AttentionType",
     "CompressionConfig",
     "Distillation",
+    "DistillationCache",
     "Export",
     "FloatDtype",
     "Format",
@@ -41,6 +42,7 @@ Rounding = Literal["nearest", "stochastic"]
 PruningMethod = Literal["l1", "topk", "snip_momentum"]
 AttentionType = Literal["scores", "probabilities", "relations"]
 FloatDtype = Literal["float32", "float16", "bfloat16"]
+DistillationCache = Literal["none", "logits"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,6 +154,7 @@ class Distillation:
 
     path: str = "compression_training.kd"
     teacher: str | None = None
+    teacher_dtype: FloatDtype | None = None
     temperature: float = 1.0
     hard_label_weight: float = 0.0
     logits_weight: float = 1.0
@@ -160,6 +163,8 @@ class Distillation:
     attention_type: AttentionType = "scores"
     layer_map: tuple[int, ...] | None = None
     module_name_prefix: str | None = None
+    cache: DistillationCache = "none"
+    cache_folder: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -34,6 +34,7 @@ def check_meaning(block: dict[str, Any], faulty: list[Path]) -> tuple[list[Findi
             warnings += _without_effect(block[technique], technique, sound)
     if "kd" in block and sound("kd") and block["kd"]["enabled"]:
         errors += _all_weights_zero(block["kd"])
+        errors += _cache_misses_layers(block["kd"])
         warnings += _unused_kd(block["kd"])
     if not faulty:
         warnings += _off(block)
@@ -139,8 +140,26 @@ def _all_weights_zero(kd: dict[str, Any]) -> Iterator[Finding]:
         yield ("kd",), f"all weights are 0, nothing would be learned; allowed: at least one of {names} > 0"
 
 
+def _cache_misses_layers(kd: dict[str, Any]) -> Iterator[Finding]:
+    layers = [key for key in ("hidden_weight", "attention_weight") if kd.get(key, 1.0) > 0]
+    if kd.get("cache", "none") == "logits" and layers:
+        yield (
+            ("kd", "cache"),
+            f'keeps logits alone, but {" and ".join(layers)} > 0 needs the teacher in every step; found "logits"; '
+            'allowed: "none", or "logits" with hidden_weight 0 and attention_weight 0',
+        )
+
+
 def _unused_kd(kd: dict[str, Any]) -> Iterator[Finding]:
     off = {key for key in _KD_WEIGHTS if kd.get(key, 1.0) == 0}
+    if set(_KD_WEIGHTS[1:]) <= off:
+        for key in ("teacher_dtype", "cache"):
+            if kd.get(key) not in (None, "none"):
+                found = show_value(kd[key])
+                yield ("kd", key), f"has no effect while nothing is learned from the teacher; found {found}"
+    if kd.get("cache_folder") is not None and kd.get("cache", "none") == "none":
+        found = show_value(kd["cache_folder"])
+        yield ("kd", "cache_folder"), f'has no effect while cache is "none"; found {found}'
     if "temperature" in kd and kd["temperature"] != 1 and "logits_weight" in off:
         yield ("kd", "temperature"), f"has no effect while logits_weight is 0; found {show_value(kd['temperature'])}"
     if "attention_type" in kd and "attention_weight" in off:

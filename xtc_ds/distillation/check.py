@@ -25,9 +25,13 @@ def check_distillation(
 
     student_depth is the depth after layer reduction, kept_layers what the reduction keeps of the teacher.
 
-    Raises ConfigError (layer map, attention heads) or DistillationError (the teacher is part of the student).
+    Raises ConfigError (layer map, attention heads, cache without a folder) or DistillationError (the teacher is
+    part of the student).
     """
     _check_apart(student, teacher)
+    if config.cache != "none" and config.cache_folder is None:
+        what = f'"cache": "{config.cache}" needs a folder of its own; name one, such as "cache_folder": "cache/logits"'
+        raise ConfigError([Problem(f"{config.path}.cache_folder", what)])
     layer_map = LayerMap(tuple(range(student_depth)))
     if config.hidden_weight > 0 or config.attention_weight > 0 or config.layer_map is not None:
         layer_map = make_layer_map(student_depth, teacher_depth, config.layer_map, kept_layers, config.path)

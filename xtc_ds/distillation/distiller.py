@@ -11,13 +11,16 @@ from torch.utils.hooks import RemovableHandle
 from xtc_ds.config import Distillation
 from xtc_ds.distillation.attention import disable_attention_tap, enable_attention_tap
 from xtc_ds.distillation.check import check_distillation, config_value
+from xtc_ds.distillation.decoding import counted_positions, with_decoder_inputs
 from xtc_ds.distillation.hooks import AfterForward, BeforeForward
-from xtc_ds.distillation.inputs import check_output, named_inputs, teacher_inputs, valid_tokens, with_loss
+from xtc_ds.distillation.inputs import check_output, named_inputs, with_loss
 from xtc_ds.distillation.losses import hidden_loss, logits_loss, task_of
 from xtc_ds.distillation.projection import attach_projection
 from xtc_ds.distillation.taps import Capture, Tap
+from xtc_ds.distillation.teaching import Teaching
 from xtc_ds.distillation.transfer import attention_loss
 from xtc_ds.errors import DistillationError
+from xtc_ds.zero import is_partitioned
 
 __all__ = ["Distiller"]
 
@@ -50,16 +53,15 @@ class Distiller:
     ) -> None:
         depths = len(student_stack), len(teacher_stack)
         self.layer_map = check_distillation(student, teacher, config, *depths, kept_layers)
-        self.student, self.teacher, self.config = student, teacher.requires_grad_(False).eval(), config
+        self.student, self.teacher, self.config = student, teacher, config
         # Detached, unweighted parts of the last training forward, and "loss", their weighted sum.
         self.last_parts: dict[str, Tensor] = {}
         states = self.layer_map.hidden if config.hidden_weight > 0 else ()
         layers = self.layer_map.attention if config.attention_weight > 0 else ()
         self._student_tap = Tap(student_stack, range(len(states)), range(len(layers)))
-        self._teacher_tap = Tap(teacher_stack, set(states), set(layers))
+        self._teaching = Teaching(teacher, config, teacher_stack, set(states), set(layers))
         self._projection: nn.Linear | None = None
         self._handles: list[RemovableHandle] = []
-        self._teacher_checked = False
         self._running = False
 
     def attach(self) -> None:
@@ -115,37 +117,31 @@ class Distiller:
             return None
         captured = self._student_tap.take()
         check_output(output, "student")
-        inputs = named_inputs(self.student, args, kwargs)
-        taught, lessons = self._run_teacher(inputs)
+        inputs = with_decoder_inputs(self.student, named_inputs(self.student, args, kwargs))
+        taught, lessons = self._teaching.run(inputs)
         device = next(self.student.parameters()).device.type
         # Under autocast the products of the losses would be rounded to 16 bits.
         with torch.autocast(device, enabled=False):
-            parts = self._parts(output, taught, captured, lessons, valid_tokens(inputs))
+            valid = counted_positions(self.student, self._student_tap.stack, inputs)
+            parts = self._parts(output, taught, captured, lessons, *valid)
             total, parts = self._total(parts, output.get("loss"))
         self.last_parts = {"loss": total.detach(), **{name: part.detach() for name, part in parts.items()}}
         return with_loss(output, total)
 
-    def _run_teacher(self, inputs: dict[str, Any]) -> tuple[Any, Capture]:
-        if self.teacher.training:
-            self.teacher.eval()
-        with torch.no_grad(), self._teacher_tap:
-            taught = self.teacher(**teacher_inputs(self.teacher, inputs))
-        if not self._teacher_checked:
-            check_output(taught, "teacher")
-            logits = taught.get("logits")
-            if logits is not None and not bool(torch.isfinite(logits).all()):
-                raise DistillationError("the teacher's logits are not finite; its weights are broken or overflow")
-            self._teacher_checked = True
-        return taught, self._teacher_tap.take()
-
     def _parts(
-        self, output: Any, taught: Any, captured: Capture, lessons: Capture, valid_BL: Tensor | None
+        self,
+        output: Any,
+        taught: dict[str, Any],
+        captured: Capture,
+        lessons: Capture,
+        targets_BL: Tensor | None,
+        valid_BL: Tensor | None,
     ) -> dict[str, Tensor]:
         parts = {}
         if self.config.logits_weight > 0:
             student, teacher = _logits(output, "student"), _logits(taught, "teacher")
             task = task_of(config_value(self.student, "problem_type"), student.shape[-1])
-            valid = valid_BL if student.ndim == 3 else None
+            valid = targets_BL if student.ndim == 3 else None
             parts["logits"] = logits_loss(student, teacher, task, self.config.temperature, valid)
         if self.config.hidden_weight > 0:
             parts["hidden"] = self._hidden(captured.hidden, lessons.hidden, valid_BL)
@@ -158,9 +154,12 @@ class Distiller:
     def _hidden(self, student: dict[int, Tensor], teacher: dict[int, Tensor], valid_BL: Tensor | None) -> Tensor:
         states = [student[i] for i in range(len(self.layer_map.hidden))]
         if self._projection is not None:
-            # One call for all states: under ZeRO-3 the weight is fetched once.
-            stacked = torch.stack(states).to(self._projection.weight.dtype)
-            states = list(self._projection(stacked).unbind(0))
+            # Under ZeRO-3 one call for all states, so that the weight is fetched once; else no copy of the states.
+            weight = self._projection.weight
+            if is_partitioned(weight):
+                states = list(self._projection(torch.stack(states).to(weight.dtype)).unbind(0))
+            else:
+                states = [self._projection(state.to(weight.dtype)) for state in states]
         pairs = zip(states, self.layer_map.hidden, strict=True)
         return torch.stack([hidden_loss(state, teacher[index], valid_BL) for state, index in pairs]).sum()
 

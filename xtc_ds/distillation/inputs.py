@@ -12,7 +12,7 @@ from transformers.utils import ModelOutput
 
 from xtc_ds.errors import DistillationError
 
-__all__ = ["check_output", "named_inputs", "teacher_inputs", "valid_tokens", "with_loss"]
+__all__ = ["check_output", "named_inputs", "takes", "teacher_inputs", "valid_tokens", "with_loss"]
 
 # Targets, caches and choices of output belong to the student's call alone.
 _STUDENT_ONLY = {"labels", "past_key_values", "use_cache", "return_dict", "output_attentions", "output_hidden_states"}
@@ -80,6 +80,11 @@ def check_output(output: Any, whose: str) -> None:
             f"the {whose} returned {type(output).__name__}; distillation needs a Hugging Face output or a dict "
             "(do not set return_dict=False)"
         )
+
+
+def takes(model: nn.Module, name: str) -> bool:
+    """Whether the model's forward names this input."""
+    return any(parameter.name == name for parameter in _parameters(model))
 
 
 def _parameters(model: nn.Module) -> list[inspect.Parameter]:

@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from xtc_ds.distillation.attention import AttentionRecord, add_listener, remove_listener
 from xtc_ds.errors import DistillationError
 
-__all__ = ["Capture", "Tap"]
+__all__ = ["Capture", "StoppedEarly", "Tap"]
 
 
 @dataclass(slots=True)
@@ -25,18 +25,30 @@ class Capture:
     attention: dict[int, AttentionRecord] = field(default_factory=dict)
 
 
+class StoppedEarly(Exception):
+    """Raised inside a forward when all that was asked for has been captured."""
+
+
 class Tap:
     """A context manager: runs of ``stack`` inside it are captured, until ``take`` hands the capture over.
 
     stack: the layers, in order. hidden: indices of the hidden states to keep, 0 to ``len(stack)``.
     attention: indices of the layers whose attention to keep (the model needs ``enable_attention_tap``).
+    stop_when_complete: end the forward with ``StoppedEarly`` as soon as all of these are captured.
 
     Hooks exist only inside the context. What a backward pass recomputes is ignored. Raises
     DistillationError from inside the forward when a layer cannot be captured.
     """
 
-    def __init__(self, stack: nn.ModuleList, hidden: Collection[int] = (), attention: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        stack: nn.ModuleList,
+        hidden: Collection[int] = (),
+        attention: Collection[int] = (),
+        stop_when_complete: bool = False,
+    ) -> None:
         self.stack = stack
+        self.stop_when_complete = stop_when_complete
         self.wanted_hidden = frozenset(hidden)
         self.wanted_attention = frozenset(attention)
         self._capture = Capture()
@@ -60,7 +72,7 @@ class Tap:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop_listening()
-        if kind is not None:
+        if kind is not None and kind is not StoppedEarly:
             self._capture = Capture()
 
     def close(self) -> None:
@@ -111,6 +123,7 @@ class Tap:
         if not isinstance(state, Tensor):
             raise DistillationError(f"layer {index - 1} returned {type(state).__name__}, not a tensor")
         self._capture.hidden[index] = state
+        self._stop_if_complete()
 
     def _keep_attention(self, module: nn.Module, record: AttentionRecord) -> None:
         index = self._owner.get(id(module))
@@ -123,6 +136,12 @@ class Tap:
                 'gradient_checkpointing_kwargs={"use_reentrant": False} or "attention_weight": 0'
             )
         self._capture.attention[index] = record
+        self._stop_if_complete()
+
+    def _stop_if_complete(self) -> None:
+        captured = len(self._capture.hidden) + len(self._capture.attention)
+        if self.stop_when_complete and captured == len(self.wanted_hidden) + len(self.wanted_attention):
+            raise StoppedEarly
 
 
 class _OutputHook:

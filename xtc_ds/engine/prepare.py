@@ -28,27 +28,38 @@ def rewrite(
     if block.kd is None:
         apply_plan(model, plan, teacher)
         return None
-    from xtc_ds.distillation import Distiller, check_distillation
+    from xtc_ds.distillation import Distiller, check_distillation, in_dtype
 
     assert teacher is not None
-    teacher_layers, layers = (_stack(side, block) for side in (teacher, model))
-    kept = plan.reduction.kept if plan.reduction else None
+    (_, teacher_layers), (stack, layers) = (_stack(side, block) for side in (teacher, model))
+    # What another stack loses says nothing of this one.
+    reduction = plan.reduction if plan.reduction and stack in (None, plan.reduction.stack) else None
+    kept = reduction.kept if reduction else None
     depth = len(kept) if kept and len(layers) else len(layers)
     check_distillation(model, teacher, block.kd, depth, len(teacher_layers), kept)
     if block.kd.attention_weight > 0:
         _try_tap(model, teacher)
     apply_plan(model, plan, teacher)
+    # Only now: what the student starts from is not rounded.
+    lecturer = in_dtype(teacher, block.kd.teacher_dtype)
+    if lecturer is not teacher:
+        teacher, teacher_layers = lecturer, _stack(lecturer, block)[1]
     distiller = Distiller(model, teacher, block.kd, layers, teacher_layers, kept)
     distiller.attach()
     return distiller
 
 
-def _stack(model: nn.Module, block: CompressionConfig) -> nn.ModuleList:
+def _stack(model: nn.Module, block: CompressionConfig) -> tuple[str | None, nn.ModuleList]:
+    """Name and layers of the stack that distillation looks at; no layers where logits are all it looks at."""
     kd, reduction = block.kd, block.layer_reduction
     assert kd is not None
     if not (kd.hidden_weight or kd.attention_weight or kd.layer_map):
-        return nn.ModuleList()  # logits alone need no layers
-    return find_layer_stack(model, reduction.module_name_prefix if reduction else None, kd.path).layers
+        return None, nn.ModuleList()
+    if kd.module_name_prefix is None and reduction is not None and reduction.module_name_prefix is not None:
+        stack = find_layer_stack(model, reduction.module_name_prefix, reduction.path)
+    else:
+        stack = find_layer_stack(model, kd.module_name_prefix, kd.path)
+    return stack.name, stack.layers
 
 
 def _try_tap(*models: nn.Module) -> None:

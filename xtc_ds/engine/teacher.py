@@ -22,8 +22,9 @@ logger = logging.getLogger(__name__)
 def resolve_teacher(model: nn.Module, config: CompressionConfig, teacher: nn.Module | str | None) -> nn.Module | None:
     """The teacher given by argument, else by the ``kd`` block; "self" is a copy of the model as it is now.
 
-    None if nobody needs one. A partitioned teacher is copied whole. Raises ConfigError if distillation is on
-    without a teacher, TeacherError if it cannot be loaded.
+    None if nobody needs one. A partitioned teacher is copied whole, except in a ZeRO-3 engine of its own (one that
+    ``deepspeed.initialize`` made without an optimizer): there it stays in parts. Raises ConfigError if distillation
+    is on without a teacher, TeacherError if it cannot be loaded.
     """
     needed = config.kd is not None or config.layer_reduction is not None
     if not needed:
@@ -40,9 +41,10 @@ def resolve_teacher(model: nn.Module, config: CompressionConfig, teacher: nn.Mod
         source = snapshot(model) if source == "self" else load_teacher(source, model)
     elif source is model:
         source = snapshot(model)
-    # No engine gathers the teacher's parameters for its forward: they must be whole.
-    source = unwrap(source)
-    return snapshot(source) if any(is_partitioned(parameter) for parameter in source.parameters()) else source
+    model_itself = unwrap(source)
+    partitioned = any(is_partitioned(parameter) for parameter in model_itself.parameters())
+    # Only an engine gathers the teacher's parameters for its forward; else they must be whole.
+    return snapshot(model_itself) if partitioned and model_itself is source else model_itself
 
 
 def snapshot(model: nn.Module) -> nn.Module:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from xtc_ds.engine.describe import describe_model
 from xtc_ds.engine.pruning import average_scores, broadcast_masks, end_step, forget_step, loss_scale
 from xtc_ds.engine.schedule import CompressionSchedule
 from xtc_ds.engine.static_ranges import synchronize_ranges
@@ -78,6 +79,7 @@ class _XtcEngineMixin:
         """As DeepSpeed's, with the schedule and the config block in the client state."""
         average_scores(self.module)  # type: ignore[attr-defined]
         ours = {**self.xtc.schedule.state_dict(), "compression_training": dict(self.xtc.plan.config.raw)}
+        ours["model"] = describe_model(self.module)  # type: ignore[attr-defined]
         state = {**(client_state or {}), _CLIENT_KEY: ours}
         return super().save_checkpoint(save_dir, tag, state, *args, **kwargs)  # type: ignore[misc]
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from xtc_ds.errors import ExportError
+from xtc_ds.export.density import warn_of_density
 from xtc_ds.export.freeze import is_frozen, unwrap
 from xtc_ds.export.pruned_parts import PrunedParts
 from xtc_ds.export.shrinkage import set_attributes, set_sizes
@@ -31,8 +32,7 @@ def bake(model: Any) -> None:
     their shape changes. A model without compressed layers stays as it is.
 
     This ends the training: an engine's optimizer still holds the unquantized weights, and parameters that were
-    cut are unknown to it. After a pruned channel comes a norm that shrinks, the constant that the norm made of
-    the channel's zeros is gone, too.
+    cut are unknown to it.
 
     Raises ExportError, before anything is changed, for a frozen model, and where a parameter that has to shrink is
     partitioned by ZeRO-3.
@@ -43,6 +43,7 @@ def bake(model: Any) -> None:
     with torch.no_grad():
         parts = PrunedParts(module)
         _check_partitioned(module, parts)
+        warn_of_density(parts)
         _write_tensors(module, parts)
     for name, shrunk in parts.shrinkage.modules.items():
         set_sizes(module.get_submodule(name), shrunk.after)

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from xtc_ds.errors import ExportError
+from xtc_ds.export.density import warn_of_density
 from xtc_ds.export.freezer import FLOATS, Freezer
 from xtc_ds.export.packed import PackedLayer
 from xtc_ds.export.quantization_config import describe_packed
@@ -25,7 +26,8 @@ def freeze(model: Any, float_dtype: str | None = None) -> nn.Module:
 
     A frozen model is returned as it is. Raises ExportError where a value does not fit ``float_dtype``, where a
     static activation range has never seen an input, and for a frozen model that stores another ``float_dtype``.
-    What pruning with related modules takes away is gone from the result.
+    What pruning with related modules takes away is gone from the result. Logs a warning where a mask of snip_momentum
+    is not final yet.
     """
     module = unwrap(model)
     dtype_name = float_dtype or _planned_dtype(module)
@@ -37,7 +39,9 @@ def freeze(model: Any, float_dtype: str | None = None) -> nn.Module:
                 f"the model is frozen for {_planned_dtype(module)}; freeze the trained model again for {dtype_name}"
             )
         return module
-    frozen = Freezer(module, dtype_name).run()
+    freezer = Freezer(module, dtype_name)
+    warn_of_density(freezer.parts)
+    frozen = freezer.run()
     # A copy of the config: the training model keeps its own.
     config = getattr(module, "config", None)
     if config is not None and hasattr(config, "to_dict"):

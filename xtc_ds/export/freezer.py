@@ -5,6 +5,8 @@ Shape legend: O and I = output and input features or channels, G = scale groups.
 
 from __future__ import annotations
 
+from collections import Counter
+
 import torch
 from torch import Tensor, nn
 
@@ -14,11 +16,13 @@ from xtc_ds.export.pack_weight import pack_weight
 from xtc_ds.export.packed import PackedLayer, PackedSpec, share_packed_tensors
 from xtc_ds.export.packed_layers import build_packed
 from xtc_ds.export.pruned_parts import PrunedParts
+from xtc_ds.export.saving import make_savable
 from xtc_ds.export.shrinkage import set_attributes, set_sizes
-from xtc_ds.formats import Grouping
+from xtc_ds.formats import Grouping, SparseStorage
 from xtc_ds.layers import CompressedLayer, restore_class
+from xtc_ds.plan.kept import found_kept
 from xtc_ds.plan.names import full_shape
-from xtc_ds.plan.stored import stored_weight
+from xtc_ds.plan.stored import sparse_floats, stored_weight
 from xtc_ds.zero import gathered
 
 __all__ = ["FLOATS", "Freezer"]
@@ -37,6 +41,7 @@ class Freezer:
         self.model, self.dtype_name = model, float_dtype
         self.float_dtype = FLOATS[float_dtype]
         self.packed: dict[tuple[int, PackedSpec], PackedLayer] = {}
+        self.uses = Counter(id(m._parameters.get("weight")) for m in model.modules())
         self.names = {id(p): name for name, p in [*model.named_parameters(), *model.named_buffers()]}
         # Finished copies by the id of the original.
         self.copies: dict[int, Tensor] = {}
@@ -54,6 +59,7 @@ class Freezer:
         self._shrink(frozen)
         frozen.xtc_float_dtype = self.dtype_name  # type: ignore[assignment]
         frozen.xtc_frozen = True  # type: ignore[assignment]
+        make_savable(frozen)
         return frozen
 
     def tensor(self, old: Tensor, stored: bool) -> Tensor:
@@ -76,8 +82,10 @@ class Freezer:
         return stored.to(value.dtype)
 
     def replace(self, name: str, module: nn.Module) -> nn.Module | None:
-        """A packed layer for a module whose weight or input is quantized; None for all others."""
-        if not isinstance(module, CompressedLayer) or (module.weight_rule is None and module.activation_rule is None):
+        """A packed layer for a module whose weight or input is quantized, or whose weight is sparse; else None."""
+        if not isinstance(module, CompressedLayer):
+            return None
+        if module.weight_rule is None and module.activation_rule is None and self._sparse_floats(name, module) is None:
             return None
         assert isinstance(module, nn.Module)
         spec = self._spec(name, module)
@@ -101,17 +109,30 @@ class Freezer:
         activation = module.activation_rule.format if module.activation_rule else None
         kind = {nn.Embedding: "embedding", nn.Conv2d: "conv2d"}.get(type(module).__bases__[-1], "linear")
         if module.weight_rule is not None:
-            stored = stored_weight(module.weight_rule, self.parts.modules.get(name))
-            return PackedSpec(kind, stored.format.name, stored.grouping, stored.shape, activation, stored.masked)  # type: ignore[arg-type]
+            mask, pruned = self.parts.weight_mask(name), self.parts.modules.get(name)
+            found = found_kept(pruned, mask) if pruned is not None and mask is not None else None
+            stored = stored_weight(module.weight_rule, pruned, found)
+            weight = (stored.format.name, stored.grouping, stored.shape)
+            return PackedSpec(kind, *weight, activation, stored.masked, stored.sparse)  # type: ignore[arg-type]
         shrunk = self.parts.shrinkage.modules.get(name)
         full = full_shape(module.weight)[:: -1 if hasattr(module, "nf") else 1]  # type: ignore[arg-type]
-        return PackedSpec(kind, None, Grouping("tensor"), shrunk.after if shrunk else full, activation)  # type: ignore[arg-type]
+        sparse = self._sparse_floats(name, module)
+        return PackedSpec(kind, None, Grouping("tensor"), shrunk.after if shrunk else full, activation, sparse=sparse)  # type: ignore[arg-type]
+
+    def _sparse_floats(self, name: str, module: CompressedLayer) -> SparseStorage | None:
+        """How the float weight of a pruned module is stored if that takes less than its zeros do."""
+        weight: Tensor = module.weight  # type: ignore[attr-defined]
+        mask, pruned = self.parts.weight_mask(name), self.parts.modules.get(name)
+        if mask is None or pruned is None or self.uses[id(weight)] > 1:
+            return None
+        shape = full_shape(weight)[:: -1 if hasattr(module, "nf") else 1]
+        return sparse_floats(shape, pruned, self.float_dtype.itemsize, found_kept(pruned, mask))
 
     def _fill_weight(self, layer: PackedLayer, name: str, module: CompressedLayer) -> None:
         weight: Tensor = module.weight  # type: ignore[attr-defined]
         # Tied weights: the second layer shares the first one's buffers.
         spec = layer.spec
-        key = PackedSpec("linear", spec.format, spec.grouping, spec.shape, masked=spec.masked)
+        key = PackedSpec("linear", spec.format, spec.grouping, spec.shape, masked=spec.masked, sparse=spec.sparse)
         twin = self.packed.setdefault((id(weight), key), layer)
         if twin is not layer:
             share_packed_tensors(layer, twin)
@@ -119,7 +140,13 @@ class Freezer:
         transposed = hasattr(module, "nf")
         if module.weight_rule is None:
             whole = self.tensor(weight, True)
-            layer._parameters["weight"] = nn.Parameter(whole.t().contiguous(), False) if transposed else whole  # type: ignore[assignment]
+            whole = nn.Parameter(whole.t().contiguous(), False) if transposed else whole
+            if spec.sparse is not None:
+                mask = self.parts.weight_mask(name)
+                assert mask is not None
+                layer.weight_mask.copy_(spec.sparse.pack_mask(mask))  # type: ignore[union-attr]
+                whole = nn.Parameter(spec.sparse.kept_values(whole.detach(), mask), False)
+            layer._parameters["weight"] = whole  # type: ignore[assignment]
             return
         with gathered([weight]):
             w_OI = weight.detach().t() if transposed else weight.detach()

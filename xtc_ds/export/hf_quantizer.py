@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 from transformers.quantizers.auto import (
     AUTO_QUANTIZATION_CONFIG_MAPPING,
@@ -17,8 +18,12 @@ from xtc_ds.errors import ExportError
 from xtc_ds.export.packed import PackedSpec, share_packed_tensors
 from xtc_ds.export.packed_layers import build_packed
 from xtc_ds.export.quantization_config import QUANT_METHOD, XtcQuantizationConfig
+from xtc_ds.export.saving import make_savable
+from xtc_ds.export.shards import check_index
 from xtc_ds.export.shrinkage import Shrinkage, check_shrinkage, shrink_empty
+from xtc_ds.export.structure import check_tensors
 from xtc_ds.export.tensors import file_metadata, stored_tensors
+from xtc_ds.export.verify import read_headers, verify_files
 
 __all__ = ["XtcHfQuantizer", "build_frozen", "mark_frozen", "register", "tie_packed_layers"]
 
@@ -30,8 +35,16 @@ class XtcHfQuantizer(HfQuantizer):  # type: ignore[misc]
     quantization_config: XtcQuantizationConfig
 
     def _process_model_before_weight_loading(self, model: nn.Module, **kwargs: Any) -> None:
-        _check_files(kwargs.get("checkpoint_files"), self.quantization_config)
-        build_frozen(model, self.quantization_config)
+        config = self.quantization_config
+        files = [Path(file) for file in kwargs.get("checkpoint_files") or []]
+        headers = read_headers(files, config)
+        build_frozen(model, config)
+        if headers:
+            check_tensors(model, headers, config)
+            check_index(headers)
+            # transformers builds its models under the meta device.
+            with torch.device("cpu"):
+                verify_files(headers, config)
 
     def _process_model_after_weight_loading(self, model: nn.Module, **kwargs: Any) -> nn.Module:
         tie_packed_layers(model, self.quantization_config)
@@ -39,7 +52,7 @@ class XtcHfQuantizer(HfQuantizer):  # type: ignore[misc]
         return model
 
     def get_state_dict_and_metadata(self, model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """What ``save_pretrained`` writes: the tensors in the dtypes in which they were read."""
+        """What transformers' own ``save_pretrained`` would write; models that were loaded have another."""
         return stored_tensors(model, self.quantization_config.float_dtype), file_metadata(model)
 
     def is_serializable(self, **kwargs: Any) -> bool:
@@ -48,8 +61,13 @@ class XtcHfQuantizer(HfQuantizer):  # type: ignore[misc]
 
     @property
     def is_trainable(self) -> bool:
-        """Codes are not trained; train the model that was frozen."""
-        return False
+        """Yes to transformers' Trainer, which would not even predict otherwise; packed layers refuse to be trained."""
+        return True
+
+    @property
+    def is_qat_trainable(self) -> bool:
+        """As ``is_trainable``."""
+        return True
 
 
 def build_frozen(model: nn.Module, config: XtcQuantizationConfig) -> None:
@@ -61,6 +79,7 @@ def build_frozen(model: nn.Module, config: XtcQuantizationConfig) -> None:
     shrinkage, specs = config.shrinkage(), config.specs()
     check_shrinkage(model, shrinkage)
     _check_shapes(model, specs, shrinkage)
+    _check_ties(model, specs, config.tied)
     shrink_empty(model, shrinkage)
     _install_packed_layers(model, specs)
 
@@ -69,7 +88,9 @@ def mark_frozen(model: nn.Module, config: XtcQuantizationConfig) -> None:
     """Let a filled model know that it is frozen, and how it is stored."""
     model.xtc_float_dtype = config.float_dtype  # type: ignore[assignment]
     model.xtc_shrinkage = config.shrinkage()  # type: ignore[assignment]
+    model.xtc_about = config.about  # type: ignore[assignment]
     model.xtc_frozen = True  # type: ignore[assignment]
+    make_savable(model)
 
 
 def _check_shapes(model: nn.Module, specs: dict[str, PackedSpec], shrinkage: Shrinkage) -> None:
@@ -83,6 +104,16 @@ def _check_shapes(model: nn.Module, specs: dict[str, PackedSpec], shrinkage: Shr
         shape = tuple(weight.shape)[:: -1 if hasattr(module, "nf") else 1] if shrunk is None else shrunk.after
         if shape != spec.shape:
             raise ExportError(f"the checkpoint packs '{name}' of shape {spec.shape}; the model's is {shape}")
+
+
+def _check_ties(model: nn.Module, specs: dict[str, PackedSpec], tied: dict[str, str]) -> None:
+    modules = dict(model.named_modules())
+    for name, owner in tied.items():
+        pair = [specs.get(each) for each in (name, owner)]
+        same = {replace(spec, kind="linear", activation=None) for spec in pair if spec is not None}
+        floats = len({spec is None or spec.format is None for spec in pair}) == 1
+        if name not in modules or owner not in modules or name == owner or owner in tied or len(same) > 1 or not floats:
+            raise ExportError(f"quantization_config.tied: '{name}' cannot share the weight of '{owner}'")
 
 
 def _install_packed_layers(model: nn.Module, specs: dict[str, PackedSpec]) -> None:
@@ -103,16 +134,6 @@ def tie_packed_layers(model: nn.Module, config: XtcQuantizationConfig) -> None:
     """Let tied layers share their weights, which the file holds once."""
     for name, owner in config.tied.items():
         share_packed_tensors(model.get_submodule(name), model.get_submodule(owner))
-
-
-def _check_files(files: list[str] | None, config: XtcQuantizationConfig) -> None:
-    for file in files or []:
-        if not str(file).endswith(".safetensors"):
-            raise ExportError(f"{file}: packed checkpoints are safetensors files")
-        with safe_open(file, framework="pt") as reader:
-            version = (reader.metadata() or {}).get("xtc_format_version")
-        if version != str(config.format_version):
-            raise ExportError(f"{file}: format version {version}; config.json says {config.format_version}")
 
 
 def register() -> None:

@@ -4,72 +4,100 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
-from xtc_ds.errors import ExportError
+from xtc_ds.errors import ExportError, XtcError
+from xtc_ds.export.fill import fill
 from xtc_ds.export.hf_quantizer import build_frozen, mark_frozen, tie_packed_layers
+from xtc_ds.export.packed import check_runtime, set_runtime
 from xtc_ds.export.quantization_config import QUANT_METHOD, XtcQuantizationConfig
+from xtc_ds.export.safetensors_file import replace_text
+from xtc_ds.export.shards import check_index, weight_files
+from xtc_ds.export.structure import check_tensors
+from xtc_ds.export.verify import CONFIG_CHECKSUM, config_checksum, read_headers, verify_files
 
-__all__ = ["load", "load_into", "read_quantization_config"]
+__all__ = ["accept_config", "load", "load_into", "read_quantization_config"]
 
 
-def load(folder: str | os.PathLike[str], **kwargs: Any) -> nn.Module:
+def load(folder: str | os.PathLike[str], runtime: str = "packed", **kwargs: Any) -> nn.Module:
     """The model of a packed checkpoint, in evaluation mode, of the class that it was exported from.
 
-    ``kwargs`` go to that class's ``from_pretrained``. Raises ExportError if the folder holds none.
+    folder: a local folder, or the id of a repository on the Hugging Face hub ("user/name"; ``revision``, ``token`` and
+        ``cache_dir`` say which and how).
+    runtime: see ``set_runtime``.
+    ``kwargs`` go to that class's ``from_pretrained``. Raises ExportError if the folder holds none, or a damaged one.
     """
     import transformers
 
-    read_quantization_config(folder)
-    _check_file(folder)
-    config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-    name = (config.get("architectures") or [""])[0]
-    model_class = getattr(transformers, name, None)
-    if model_class is None:
+    check_runtime(runtime)
+    folder = _local(folder, kwargs)
+    config = read_quantization_config(folder)
+    config.specs()
+    weight_files(folder)
+    content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    names = content.get("architectures")
+    name = names[0] if isinstance(names, list) and names else ""
+    model_class = getattr(transformers, str(name), None)
+    if not hasattr(model_class, "from_pretrained"):
         raise ExportError(f"{folder}: transformers has no class '{name}'; use load_into(model, folder)")
-    model: nn.Module = model_class.from_pretrained(folder, **kwargs)
+    try:
+        model: nn.Module = model_class.from_pretrained(folder, **kwargs)  # type: ignore[union-attr]
+    except XtcError:
+        raise
+    except Exception as error:  # a damaged config.json fails anywhere in transformers
+        raise ExportError(f"{folder}: cannot be loaded: {error!r}") from error
+    set_runtime(model, runtime)
     return model
 
 
-def load_into(model: nn.Module, folder: str | os.PathLike[str]) -> nn.Module:
+def load_into(model: nn.Module, folder: str | os.PathLike[str], runtime: str = "packed") -> nn.Module:
     """Fill a plain model of the same structure (any nn.Module) from a packed checkpoint, in place.
 
-    Raises ExportError where structure or file do not fit.
+    runtime: see ``set_runtime``.
+    model: on any device; parameters on the meta device get memory on the CPU. Raises ExportError where structure or
+    files do not fit, or a file is damaged.
     """
+    check_runtime(runtime)
+    folder = Path(folder)
     config = read_quantization_config(folder)
-    file = _check_file(folder)
-    try:
-        tensors = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise ExportError(f"{file}: cannot be read: {error}") from error
+    headers = read_headers(weight_files(folder), config)
+    check_index(headers)
     build_frozen(model, config)
+    check_tensors(model, headers, config)
+    verify_files(headers, config)
     for name in config.specs():
         model.get_submodule(name).to_empty(device="cpu")
     tie_packed_layers(model, config)
-    try:
-        missing, unexpected = model.load_state_dict(tensors, strict=False)
-    except RuntimeError as error:  # shapes
-        raise ExportError(f"{folder}: {error}") from error
-    # Shared tensors are stored under one of their names.
-    own = model.state_dict(keep_vars=True)
-    filled = {id(own[name]) for name in tensors if name in own}
-    missing = [name for name in missing if id(own[name]) not in filled]
-    if missing or unexpected:
-        raise ExportError(f"{folder}: missing tensors {missing[:5]}, unexpected {unexpected[:5]}")
+    fill(model, headers)
     mark_frozen(model, config)
+    set_runtime(model, runtime)
     return model.eval()
 
 
-def _check_file(folder: str | os.PathLike[str]) -> Path:
-    file = Path(folder) / "model.safetensors"
-    if not file.is_file():
-        raise ExportError(f"{folder}: has no model.safetensors; export the model again")
-    return file
+def accept_config(folder: str | os.PathLike[str]) -> None:
+    """Let the files of a packed checkpoint agree with its ``config.json`` as it is now, after a change on purpose."""
+    folder = Path(folder)
+    checksum = config_checksum(folder)
+    for header in read_headers(weight_files(folder), read_quantization_config(folder)):
+        old = header.metadata.get(CONFIG_CHECKSUM)
+        if old is not None:
+            replace_text(header.file, f'"{CONFIG_CHECKSUM}":"{old}"', f'"{CONFIG_CHECKSUM}":"{checksum}"')
+
+
+def _local(folder: str | os.PathLike[str], kwargs: dict[str, Any]) -> Path:
+    if Path(folder).exists() or not isinstance(folder, str) or not re.fullmatch(r"[\w.-]+/[\w.-]+", folder):
+        return Path(folder)
+    from huggingface_hub import snapshot_download
+
+    options = {key: kwargs.pop(key) for key in ("revision", "token", "cache_dir") if key in kwargs}
+    try:
+        return Path(snapshot_download(folder, allow_patterns=["*.json", "*.safetensors"], **options))
+    except Exception as error:  # many kinds, all of them about the way to the hub
+        raise ExportError(f"{folder}: no folder here, and the hub does not give it: {error}") from error
 
 
 def read_quantization_config(folder: str | os.PathLike[str]) -> XtcQuantizationConfig:
@@ -77,7 +105,7 @@ def read_quantization_config(folder: str | os.PathLike[str]) -> XtcQuantizationC
     file = Path(folder) / "config.json"
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ExportError(f"{file}: cannot be read: {error}") from error
     section = content.get("quantization_config") if isinstance(content, dict) else None
     if not isinstance(section, dict) or section.get("quant_method") != QUANT_METHOD:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from xtc_ds.export.packed import PackedSpec
 from xtc_ds.export.pruned_parts import PrunedParts
-from xtc_ds.formats import Encoded, Grouping
+from xtc_ds.formats import Encoded, Grouping, get_format
 from xtc_ds.formats.bits import pack_bits
 from xtc_ds.plan.rows import WeightRow
 
@@ -33,16 +33,27 @@ def pack_weight(
     codes = parts.cut(name, "weight", codes, output_first=True)
     kept_rows = dict(parts.kept_indices(name, "weight", rule.shape, output_first=True)).get(0)
     result = {
-        "weight": spec.weight_format.pack(codes),
+        "weight": _packed(codes, spec, mask),
         "weight_scale": _cut_groups(encoded.scale, rule.grouping, spec.grouping, rule.shape[0], kept_rows),
     }
     if encoded.zero is not None:
         result["weight_zero"] = _cut_groups(encoded.zero, rule.grouping, spec.grouping, rule.shape[0], kept_rows)
-    if spec.masked:
+    if spec.sparse is not None:
+        assert mask is not None
+        result["weight_mask"] = spec.sparse.pack_mask(mask)
+    elif spec.masked:
         assert mask is not None
         kept = parts.cut(name, "weight", mask, output_first=True)
         result["weight_mask"] = pack_bits(kept.reshape(-1).to(torch.uint8), 1)
     return result
+
+
+def _packed(codes: Tensor, spec: PackedSpec, mask: Tensor | None) -> Tensor:
+    if spec.sparse is None:
+        return spec.weight_format.pack(codes)
+    assert mask is not None
+    assert spec.sparse.format is not None
+    return get_format(spec.sparse.format).pack(spec.sparse.kept_values(codes, mask))
 
 
 def _cut_groups(values_G1: Tensor, trained: Grouping, stored: Grouping, rows: int, kept_rows: Tensor | None) -> Tensor:

@@ -1,20 +1,33 @@
-"""What the layers of a frozen model share: packed codes, kept packed until they are first used."""
+"""What the layers of a frozen model share: packed codes, and what is kept of them once they are used."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from xtc_ds.errors import FormatError
-from xtc_ds.formats import ActivationFormat, Encoded, Grouping, WeightFormat, get_format
+from xtc_ds.errors import ExportError, FormatError
+from xtc_ds.formats import ActivationFormat, Encoded, Grouping, SparseStorage, WeightFormat, get_format
 from xtc_ds.formats.bits import packed_size, unpack_bits
+from xtc_ds.kernels.tiles import version_of
 from xtc_ds.layers import RangeObserver
 
-__all__ = ["WEIGHT_KEYS", "PackedLayer", "PackedSpec", "share_packed_tensors"]
+__all__ = [
+    "RUNTIMES",
+    "WEIGHT_KEYS",
+    "PackedLayer",
+    "PackedSpec",
+    "check_runtime",
+    "set_runtime",
+    "share_packed_tensors",
+]
+
+# See set_runtime.
+RUNTIMES = ("packed", "unpacked", "fused")
 
 # The tensors that tied layers have in common.
 WEIGHT_KEYS = ("weight", "weight_scale", "weight_zero", "weight_mask")
@@ -28,6 +41,7 @@ class PackedSpec:
     format: name of the weight format, or None where only the input is quantized.
     shape: (O, I) of the weight; (O, I / groups, kH, kW) of a convolution.
     masked: a mask lies beside the codes; where it is 0 the weight is 0.
+    sparse: how the weights that are not pruned are stored without the others; None: all of them are.
     """
 
     kind: Literal["linear", "embedding", "conv2d"]
@@ -36,6 +50,7 @@ class PackedSpec:
     shape: tuple[int, ...]
     activation: ActivationFormat | None = None
     masked: bool = False
+    sparse: SparseStorage | None = None
 
     @property
     def weight_format(self) -> WeightFormat:
@@ -49,7 +64,8 @@ class PackedLayer(nn.Module):
     """Tensors: ``weight`` uint8 (bytes,), ``weight_scale`` float32 (G,) and, for shifted grids, ``weight_zero`` (G,).
 
     A pruned weight on a shifted grid has ``weight_mask`` uint8 (bytes,) as well, one bit per weight. Where only
-    the input is quantized, ``weight`` is an ordinary float parameter of the spec's shape.
+    the input is quantized, ``weight`` is an ordinary float parameter of the spec's shape. Of a sparse weight,
+    ``weight`` holds what is kept, flat, and ``weight_mask`` the places.
     """
 
     weight: Tensor
@@ -60,56 +76,156 @@ class PackedLayer(nn.Module):
     def __init__(self, spec: PackedSpec, dtype: torch.dtype, device: torch.device | str | None) -> None:
         super().__init__()
         self.spec = spec
-        self._codes: Tensor | None = None
+        self.runtime = RUNTIMES[0]
+        # What was made of the tensors, by name, with their state at that time. Never copied nor saved.
+        self._made: dict[str, tuple[object, Any]] = {}
         if spec.activation is not None and spec.activation.calibration == "static":
             self.activation_quantizer = RangeObserver().to(device or "cpu")
+        numel = math.prod(spec.shape)
+        mask_bytes = spec.sparse.mask_bytes(numel) if spec.sparse else packed_size(numel, 1) if spec.masked else None
+        mask = None if mask_bytes is None else torch.empty(mask_bytes, dtype=torch.uint8, device=device)
+        self.register_buffer("weight_mask", mask)
         if spec.format is None:
-            self.weight = nn.Parameter(torch.empty(spec.shape, dtype=dtype, device=device), requires_grad=False)
+            shape = spec.shape if spec.sparse is None else (spec.sparse.kept,)
+            self.weight = nn.Parameter(torch.empty(shape, dtype=dtype, device=device), requires_grad=False)
             return
-        groups, numel = spec.grouping.count(spec.shape), math.prod(spec.shape)
+        groups = spec.grouping.count(spec.shape)
         # A parameter, because transformers ties weights by parameter name.
-        codes = torch.empty(spec.weight_format.packed_bytes(numel), dtype=torch.uint8, device=device)
+        size = spec.weight_format.packed_bytes(numel) if spec.sparse is None else _kept_bytes(spec.sparse)
+        codes = torch.empty(size, dtype=torch.uint8, device=device)
         self.weight = nn.Parameter(codes, requires_grad=False)
         self.register_buffer("weight_scale", torch.empty(groups, dtype=torch.float32, device=device))
         zero = torch.empty(groups, dtype=torch.float32, device=device) if spec.weight_format.has_zero else None
         self.register_buffer("weight_zero", zero)
-        mask = torch.empty(packed_size(numel, 1), dtype=torch.uint8, device=device) if spec.masked else None
-        self.register_buffer("weight_mask", mask)
 
     def codes(self) -> Tensor:
-        """The int8 codes in the weight's shape, unpacked on first use and kept."""
-        if self._codes is None or self._codes.device != self.weight.device:
-            numel = math.prod(self.spec.shape)
-            self._codes = self.spec.weight_format.unpack(self.weight, numel).reshape(self.spec.shape)
-        return self._codes
+        """The int8 codes in the weight's shape."""
+        sparse = self.spec.sparse
+        if sparse is not None:
+            assert sparse.format is not None
+            kept = get_format(sparse.format).unpack(self.weight, sparse.kept)
+            return sparse.scattered(kept, self._places())
+        numel = math.prod(self.spec.shape)
+        return self.spec.weight_format.unpack(self.weight, numel).reshape(self.spec.shape)
 
-    def encoded(self) -> Encoded:
-        """Codes (O, I) with scales (G, 1), as ``decode`` takes them once split into groups. A mask is not in them."""
+    def packed_codes(self) -> Tensor:
+        """The codes of all weights in the packing of the layer's format, uint8 (bytes,); of a sparse weight a copy."""
+        if self.spec.sparse is None:
+            return self.weight
+        packed: Tensor = self.made_once("packed_codes", lambda: self.spec.weight_format.pack(self.codes()))
+        return packed
+
+    def mask(self) -> Tensor | None:
+        """Where the weight is not zero by itself, bool, in the weight's shape; None where codes say all."""
+        if self.weight_mask is None:
+            return None
+        if self.spec.sparse is not None:
+            return self._places()
+        return unpack_bits(self.weight_mask, 1, math.prod(self.spec.shape)).reshape(self.spec.shape).bool()
+
+    def _places(self) -> Tensor:
+        assert self.spec.sparse is not None
+        assert self.weight_mask is not None
+        return self.spec.sparse.unpack_mask(self.weight_mask, self.spec.shape)
+
+    def made_once(self, name: str, make: Callable[[], Any]) -> Any:
+        """What ``make`` gives, kept until the layer's tensors change."""
+        if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+            return make()  # traced: no tensor to keep
+        tensors = (self._parameters["weight"], *map(self._buffers.get, WEIGHT_KEYS[1:]))
+        state = [(id(tensor), tensor.device, version_of(tensor)) for tensor in tensors if tensor is not None]
+        if name not in self._made or self._made[name][0] != state:
+            self._made[name] = (state, make())
+        return self._made[name][1]
+
+    def forget(self) -> None:
+        """Drop what is kept beside the layer's tensors."""
+        self._made.clear()
+
+    def encoded(self, keep: bool = False) -> Encoded:
+        """Codes (O, I) with scales (G, 1), as ``decode`` takes them once split into groups. A mask is not in them.
+
+        keep: the int8 codes for the next time.
+        """
         zero = None if self.weight_zero is None else self.weight_zero.float().unsqueeze(1)
-        return Encoded(self.codes(), self.weight_scale.float().unsqueeze(1), zero, self.spec.weight_format.code_offset)
+        codes = self.made_once("codes", self.codes) if keep else self.codes()
+        return Encoded(codes, self.weight_scale.float().unsqueeze(1), zero, self.spec.weight_format.code_offset)
 
     def decoded(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """The weight that the codes and the mask stand for, in the spec's shape, computed in float32."""
+        if self.spec.format is None:
+            sparse = self.spec.sparse
+            return self.weight.to(dtype) if sparse is None else sparse.scattered(self.weight, self._places()).to(dtype)
         encoded = self.encoded()
         groups = Encoded(self.spec.grouping.split(encoded.codes), encoded.scale, encoded.zero, encoded.offset)
         w_OI = groups.decode(dtype).reshape(self.spec.shape)
-        if self.weight_mask is None:
-            return w_OI
-        mask = unpack_bits(self.weight_mask, 1, w_OI.numel()).reshape(w_OI.shape)
-        return w_OI.masked_fill(mask == 0, 0)
+        mask = self.mask() if self.spec.masked else None
+        return w_OI if mask is None else w_OI.masked_fill(~mask, 0)
 
     def dense_weight(self) -> Tensor:
         """The float32 weight in the spec's shape."""
-        return self.decoded() if self.spec.format is not None else self.weight.float()
+        return self.decoded()
+
+    def used_weight(self, dtype: torch.dtype) -> Tensor:
+        """The weight for a product of floats: decoded for each call or, unpacked, once."""
+        if self.spec.format is None and self.spec.sparse is None:
+            return self.weight
+        if self.spec.format is not None and self.runtime != "unpacked":
+            return self.decoded(dtype)
+        decoded: Tensor = self.made_once(f"decoded {dtype}", lambda: self.decoded(dtype))
+        return decoded
+
+    def _apply(self, fn: Any, recurse: bool = True) -> PackedLayer:
+        # Scales and zeros stay as the file has them, in a model of 16 bits too: rounding them again would change it.
+        kept = {key: self._buffers.get(key) for key in ("weight_scale", "weight_zero")}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for key, exact in kept.items():
+            moved = self._buffers.get(key)
+            if exact is not None and moved is not None and moved.dtype != exact.dtype:
+                self._buffers[key] = moved.to(exact.dtype) if exact.is_meta else exact.to(moved.device)
+        self.forget()
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_codes": None}
+        return {**self.__dict__, "_made": {}}
 
     def extra_repr(self) -> str:
         spec = self.spec
         act = f", activation={spec.activation.bits} bit" if spec.activation else ""
         size = f"{spec.shape[1]} -> {spec.shape[0]}" + "".join(f" x {side}" for side in spec.shape[2:])
         return f"{size}, {spec.format or 'float'}, scale per {spec.grouping.kind}{act}"
+
+
+def check_runtime(runtime: str) -> None:
+    """Raise ExportError where there is no such runtime."""
+    if runtime not in RUNTIMES:
+        raise ExportError(f"runtime: found {runtime!r}, expected one of: {', '.join(RUNTIMES)}")
+
+
+def set_runtime(model: nn.Module, runtime: str) -> None:
+    """Choose how a model with packed layers computes.
+
+    "packed": weights stay packed in memory, as small as in the file.
+    "unpacked": they are unpacked once, to int8 where codes are multiplied with codes and to floats elsewhere; the same
+        results, bit for bit.
+    "fused": as "packed"; encoders of BERT's class also attend, normalize and activate on the native kernel, which
+        gives the same up to the rounding of floats.
+
+    Raises ExportError for another name.
+    """
+    from xtc_ds.export.fused import fuse, unfuse
+
+    check_runtime(runtime)
+    for module in model.modules():
+        if isinstance(module, PackedLayer):
+            module.runtime = runtime
+            module.forget()
+    (fuse if runtime == "fused" else unfuse)(model)
+
+
+def _kept_bytes(sparse: SparseStorage) -> int:
+    assert sparse.format is not None
+    return get_format(sparse.format).packed_bytes(sparse.kept)
 
 
 def share_packed_tensors(layer: nn.Module, owner: nn.Module) -> None:

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from xtc_ds.errors import ExportError
 from xtc_ds.export.packed import PackedLayer, PackedSpec
 from xtc_ds.formats import Encoded, fake_quantize_activation
-from xtc_ds.kernels import linear_on_codes
+from xtc_ds.kernels import linear_on_codes, product_is_integer
+from xtc_ds.kernels.packed_linear import PackedProduct
+from xtc_ds.kernels.rows import unpack_rows
 
 __all__ = ["PackedConv2d", "PackedEmbedding", "PackedLinear", "build_packed"]
 
@@ -28,20 +30,54 @@ class PackedLinear(PackedLayer):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__(spec, dtype, device)
-        self.out_features, self.in_features = spec.shape
+        self.out_features, self.in_features = self._shape = spec.shape[0], spec.shape[1]
+        self._product: PackedProduct | None = None
+        self._multiplies_codes = (
+            spec.format is not None
+            and not spec.masked
+            and product_is_integer(spec.weight_format, spec.grouping, spec.activation)
+        )
         self.bias = _empty_bias(self.out_features, bias, dtype, device)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., I) to (..., O)."""
         _check_input(x)
+        if self.training and x.requires_grad:
+            raise ExportError("a packed model is not trained: train the one that was frozen, or call model.eval()")
         spec = self.spec
-        if spec.format is not None and not spec.masked:
-            return linear_on_codes(
-                x, self.encoded(), spec.weight_format, spec.grouping, spec.activation, _range(self), self.bias
+        if not self._multiplies_codes:
+            if spec.activation is not None:
+                x = fake_quantize_activation(x, spec.activation, _range(self))
+            return F.linear(x, self.used_weight(x.dtype), self.bias)
+        if PackedProduct.possible(x):
+            product = self._product or self._bind()
+            # Not as attributes: nn.Module takes longer to find those than the kernel needs for a small layer.
+            weight, scale, bias = (
+                self._parameters["weight"],
+                self._buffers["weight_scale"],
+                self._parameters.get("bias"),
             )
-        if spec.activation is not None:
-            x = fake_quantize_activation(x, spec.activation, _range(self))
-        return F.linear(x, self.weight if spec.format is None else self.decoded(x.dtype), self.bias)
+            assert weight is not None
+            assert scale is not None
+            packed = weight if spec.sparse is None else self.packed_codes()
+            return product(x, packed, scale, bias, _range(self))
+        # Unpacking bits is slow without the kernel: int8 codes are kept whatever the runtime.
+        return linear_on_codes(
+            x, self.encoded(keep=True), spec.weight_format, spec.grouping, spec.activation, _range(self), self.bias
+        )
+
+    def _bind(self) -> PackedProduct:
+        spec = self.spec
+        assert spec.activation is not None
+        self._product = PackedProduct(spec.weight_format, self._shape, spec.activation, self.runtime == "unpacked")
+        return self._product
+
+    def forget(self) -> None:
+        super().forget()
+        self._product = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_product": None}
 
 
 class PackedEmbedding(PackedLayer):
@@ -62,7 +98,7 @@ class PackedEmbedding(PackedLayer):
     def forward(self, ids: Tensor) -> Tensor:
         """Ids (...) to vectors (..., D)."""
         if self.spec.grouping.kind == "group" or self.spec.masked:
-            return F.embedding(ids, self.decoded(self.dtype))
+            return F.embedding(ids, self.used_weight(self.dtype))
         flat = ids.reshape(-1)
         scale = self.weight_scale.float().expand(self.num_embeddings)[flat].unsqueeze(1)
         zero = None if self.weight_zero is None else self.weight_zero.float().expand(self.num_embeddings)[flat]
@@ -75,14 +111,10 @@ class PackedEmbedding(PackedLayer):
         return rows.decode(self.dtype).reshape(*ids.shape, -1)
 
     def _row_codes(self, flat_ids: Tensor) -> Tensor:
-        row_bytes = self.spec.weight_format.packed_bytes(self.embedding_dim)
-        if row_bytes * self.num_embeddings != self.weight.numel():
-            return self.codes()[flat_ids]
-        # Rows end on whole bytes: unpack those looked up, and the table stays as small as its file.
-        rows = self.weight.reshape(self.num_embeddings, row_bytes)[flat_ids]
-        return self.spec.weight_format.unpack(rows.reshape(-1), flat_ids.numel() * self.embedding_dim).reshape(
-            -1, self.embedding_dim
-        )
+        if self.runtime == "unpacked" or self.spec.sparse is not None:
+            table: Tensor = self.made_once("codes", self.codes)
+            return table[flat_ids]
+        return unpack_rows(self.weight, self.spec.weight_format, self.embedding_dim, flat_ids)
 
 
 class PackedConv2d(PackedLayer):
@@ -117,7 +149,7 @@ class PackedConv2d(PackedLayer):
             # A dynamic range is of a whole sample, as in training.
             samples = x.flatten(1) if x.dim() == 4 else x.reshape(1, -1)
             x = fake_quantize_activation(samples, spec.activation, _range(self)).reshape(x.shape)
-        weight = self.weight if spec.format is None else self.decoded(x.dtype)
+        weight = self.used_weight(x.dtype)
         plain: nn.Conv2d = self.__dict__["plain"]
         y: Tensor = plain._conv_forward(x, weight, self.bias)
         return y
@@ -146,4 +178,5 @@ def _check_input(x: Tensor) -> None:
 
 
 def _range(layer: PackedLayer) -> Tensor | None:
-    return layer.activation_quantizer.x_min_max if hasattr(layer, "activation_quantizer") else None
+    observer = layer._modules.get("activation_quantizer")
+    return None if observer is None else observer.x_min_max  # type: ignore[return-value]

@@ -10,16 +10,15 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from xtc_ds.errors import ExportError, FormatError
 from xtc_ds.export.packed import PackedLayer, PackedSpec
 from xtc_ds.export.shrinkage import Shrinkage
-from xtc_ds.formats import ActivationFormat, Grouping, get_format
+from xtc_ds.export.spec_json import read_spec, write_spec
+from xtc_ds.plan.sizes import FLOAT_BYTES
 
 __all__ = ["FORMAT_VERSION", "QUANT_METHOD", "XtcQuantizationConfig", "describe_packed"]
 
 QUANT_METHOD = "xtc"
-# Version 1 knows linear layers and tables; pruned models and convolutions are written as version 2.
-FORMAT_VERSION = 2
-
-# Dimensions of a weight.
-_DIMENSIONS = {"linear": 2, "embedding": 2, "conv2d": 4}
+# Version 1 knows linear layers and tables; pruned models and convolutions are written as version 2, and those with
+# sparse weights that are stored without their zeros as version 3.
+FORMAT_VERSION = 3
 
 
 class XtcQuantizationConfig(QuantizationConfigMixin):  # type: ignore[misc]
@@ -30,6 +29,7 @@ class XtcQuantizationConfig(QuantizationConfigMixin):  # type: ignore[misc]
     layers: a list of ``{"modules": [names], "kind", "format", "grouping", "groups", "shape", "activation"}``.
     tied: module name to the earlier module whose weight it shares.
     pruned: what is smaller than the model's own config says (``Shrinkage.to_json``).
+    about: what the model card tells: ``original_bytes`` of the uncompressed model, ``scores`` by name.
 
     Raises ExportError where a value is not understood.
     """
@@ -41,19 +41,29 @@ class XtcQuantizationConfig(QuantizationConfigMixin):  # type: ignore[misc]
         layers: list[dict[str, Any]] | None = None,
         tied: dict[str, str] | None = None,
         pruned: dict[str, Any] | None = None,
+        about: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        if format_version not in range(1, FORMAT_VERSION + 1):
+        if type(format_version) is not int or format_version not in range(1, FORMAT_VERSION + 1):
             raise ExportError(
                 f"quantization_config.format_version: found {format_version}, this xtc_ds reads 1 to {FORMAT_VERSION}; "
                 "upgrade xtc_ds"
             )
+        if float_dtype not in FLOAT_BYTES:
+            raise ExportError(
+                f"quantization_config.float_dtype: found {float_dtype!r}; allowed: {', '.join(FLOAT_BYTES)}"
+            )
+        given = (("layers", layers, list), ("tied", tied, dict), ("pruned", pruned, dict), ("about", about, dict))
+        for key, value, kind in given:
+            if value is not None and not isinstance(value, kind):
+                raise ExportError(f"quantization_config.{key}: found {value!r}; expected a {kind.__name__}")
         self.quant_method = QUANT_METHOD
         self.format_version = format_version
         self.float_dtype = float_dtype
         self.layers = layers or []
         self.tied = tied or {}
         self.pruned = pruned or {}
+        self.about = about or {}
 
     def shrinkage(self) -> Shrinkage:
         """What pruning made smaller."""
@@ -67,18 +77,23 @@ class XtcQuantizationConfig(QuantizationConfigMixin):  # type: ignore[misc]
     def to_dict(self) -> dict[str, Any]:
         """As ``config.json`` holds it."""
         content: dict[str, Any] = super().to_dict()
-        if not self.pruned:
-            del content["pruned"]
+        for key in ("pruned", "about"):
+            if not content[key]:
+                del content[key]
         return content
 
     def specs(self) -> dict[str, PackedSpec]:
         """Module name to spec."""
-        result = {}
+        result: dict[str, PackedSpec] = {}
         for index, entry in enumerate(self.layers):
             try:
-                spec = _read_spec(entry)
-                result.update(dict.fromkeys(entry["modules"], spec))
-            except (KeyError, TypeError, ValueError, FormatError) as error:
+                spec, names = read_spec(entry), entry["modules"]
+                if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                    raise ValueError(f"modules {names!r}")
+                if repeated := result.keys() & set(names):
+                    raise ValueError(f"{min(repeated)} is in another entry, too")
+                result.update(dict.fromkeys(names, spec))
+            except (KeyError, TypeError, ValueError, AttributeError, FormatError) as error:
                 raise ExportError(f"quantization_config.layers[{index}]: not understood: {error!r}") from error
         return result
 
@@ -98,49 +113,9 @@ def describe_packed(model: nn.Module, float_dtype: str) -> XtcQuantizationConfig
             # A float weight may be tied to a module that is not packed.
             if owner != name and (packed or isinstance(modules[owner], PackedLayer)):
                 tied[name] = owner
-    layers = [{"modules": names, **_write_spec(spec)} for spec, names in entries.items()]
+    layers = [{"modules": names, **write_spec(spec)} for spec, names in entries.items()]
     shrinkage: Shrinkage | None = getattr(model, "xtc_shrinkage", None)
     version = 2 if shrinkage or any(spec.kind == "conv2d" or spec.masked for spec in entries) else 1
-    return XtcQuantizationConfig(version, float_dtype, layers, tied, shrinkage.to_json() if shrinkage else None)
-
-
-def _write_spec(spec: PackedSpec) -> dict[str, Any]:
-    activation = spec.activation
-    return {
-        **({"masked": True} if spec.masked else {}),
-        "kind": spec.kind,
-        "format": spec.format,
-        "grouping": spec.grouping.kind,
-        "groups": spec.grouping.groups,
-        "shape": list(spec.shape),
-        "activation": None
-        if activation is None
-        else {
-            "bits": activation.bits,
-            "symmetric": activation.symmetric,
-            "range_calibration": activation.calibration,
-        },
-    }
-
-
-def _read_spec(entry: dict[str, Any]) -> PackedSpec:
-    if entry["kind"] not in _DIMENSIONS or entry["grouping"] not in ("tensor", "row", "group"):
-        raise ValueError(f"kind {entry['kind']!r}, grouping {entry['grouping']!r}")
-    shape = tuple(int(size) for size in entry["shape"])
-    if len(shape) != _DIMENSIONS[entry["kind"]] or min(shape) < 1:
-        raise ValueError(f"shape {shape} of a {entry['kind']}")
-    activation = entry["activation"]
-    if entry["format"] is not None:
-        get_format(entry["format"])
-    spec = PackedSpec(
-        kind=entry["kind"],
-        format=entry["format"],
-        grouping=Grouping(entry["grouping"], int(entry["groups"])),
-        shape=shape,
-        activation=None
-        if activation is None
-        else ActivationFormat(int(activation["bits"]), bool(activation["symmetric"]), activation["range_calibration"]),
-        masked=bool(entry.get("masked", False)),
-    )
-    spec.grouping.count(spec.shape)
-    return spec
+    version = 3 if any(spec.sparse for spec in entries) else version
+    pruned = shrinkage.to_json() if shrinkage else None
+    return XtcQuantizationConfig(version, float_dtype, layers, tied, pruned, getattr(model, "xtc_about", None))

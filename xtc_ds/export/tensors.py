@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 
 from xtc_ds.export.packed import WEIGHT_KEYS
 from xtc_ds.export.quantization_config import describe_packed
 
-__all__ = ["file_metadata", "order_header", "stored_tensors"]
+__all__ = ["file_metadata", "stored_tensors"]
 
 
 def stored_tensors(model: nn.Module, float_dtype: str) -> dict[str, Tensor]:
@@ -35,18 +32,3 @@ def file_metadata(model: nn.Module) -> dict[str, str]:
     """Metadata of the safetensors header of a frozen model."""
     version = describe_packed(model, "float32").format_version
     return {"format": "pt", "xtc_format_version": str(version)}
-
-
-def order_header(file: Path) -> None:
-    """Put the metadata of a safetensors header in order, in place.
-
-    The library writes it in a random order; equal models shall give equal bytes.
-    """
-    with file.open("r+b") as stream:
-        size = int.from_bytes(stream.read(8), "little")
-        header = json.loads(stream.read(size))
-        metadata = dict(sorted(header.pop("__metadata__").items()))
-        text = json.dumps({"__metadata__": metadata, **header}, separators=(",", ":"), ensure_ascii=False).encode()
-        assert len(text) <= size, "the same entries take the same space"
-        stream.seek(8)
-        stream.write(text.ljust(size))

@@ -6,28 +6,30 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import nn
 
 from xtc_ds.distributed import on_rank_zero
 from xtc_ds.errors import ExportError
+from xtc_ds.export.card import CARD_NAME, is_own_card, write_card
 from xtc_ds.export.freeze import freeze
 from xtc_ds.export.quantization_config import QUANT_METHOD, describe_packed
-from xtc_ds.export.tensors import file_metadata, order_header, stored_tensors
+from xtc_ds.export.shards import write_weights
+from xtc_ds.export.tensors import file_metadata, stored_tensors
+from xtc_ds.export.verify import CONFIG_CHECKSUM, config_checksum
 
-__all__ = ["ExportReport", "export_packed"]
+__all__ = ["MAX_SHARD_SIZE", "ExportReport", "export_packed", "write_files"]
 
-WEIGHTS_NAME = "model.safetensors"
+MAX_SHARD_SIZE = "5GB"
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written. Sizes in bytes, measured on disk; ``tensor_bytes`` is without the file's header."""
+    """What was written. Sizes in bytes, measured on disk; ``tensor_bytes`` is without the headers of the files."""
 
     folder: Path
     file_bytes: int
@@ -35,47 +37,63 @@ class ExportReport:
     header_bytes: int
 
 
-def export_packed(model: Any, folder: str | os.PathLike[str], tokenizer: Any = None) -> ExportReport:
-    """Write ``model`` to ``folder`` as ``model.safetensors`` and ``config.json`` with its ``quantization_config``.
+def export_packed(
+    model: Any,
+    folder: str | os.PathLike[str],
+    tokenizer: Any = None,
+    *,
+    max_shard_size: int | str = MAX_SHARD_SIZE,
+    scores: Mapping[str, float | str] | None = None,
+) -> ExportReport:
+    """Write ``model`` to ``folder``: its weights, ``config.json`` with its ``quantization_config``, and a model card.
 
     model: a frozen model, or a compressed one or its engine, which is frozen first. A call for all ranks in
         both cases; rank 0 writes.
     tokenizer: saved beside the model if given.
+    max_shard_size: weights that take more ("5GB", or bytes) lie in several files with an index.
+    scores: what the model card tells, name to value; a frozen model keeps them for its next export.
 
     The folder appears whole or not at all. One that exists is replaced only if it is an earlier export or
-    empty. Raises ExportError, on all ranks, if it cannot be written.
+    empty; a README.md that is the user's stays. Raises ExportError, on all ranks, if it cannot be written.
     """
     frozen = freeze(model)
-    return on_rank_zero(lambda: _write(frozen, Path(folder), tokenizer))
+    if scores is not None:
+        if wrong := [name for name, value in scores.items() if not isinstance(value, (int, float, str))]:
+            raise ExportError(f"scores: {wrong[0]} is {scores[wrong[0]]!r}; a number or a text is needed")
+        frozen.xtc_about = {**(getattr(frozen, "xtc_about", None) or {}), "scores": dict(scores)}  # type: ignore[assignment]
+    return on_rank_zero(lambda: _write(frozen, Path(folder), tokenizer, max_shard_size))
 
 
-def _write(frozen: nn.Module, folder: Path, tokenizer: Any) -> ExportReport:
+def _write(frozen: nn.Module, folder: Path, tokenizer: Any, max_shard_size: int | str) -> ExportReport:
     target = Path(os.path.abspath(folder))
     try:
         _check_target(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:
-            _write_files(frozen, temporary, tokenizer)
+            if (target / CARD_NAME).is_file() and not is_own_card(target / CARD_NAME):
+                shutil.copy2(target / CARD_NAME, temporary)
+            names = [file.name for file in write_files(frozen, temporary, max_shard_size)]
+            if tokenizer is not None:
+                tokenizer.save_pretrained(temporary)
             temporary.chmod(0o755)
             _move_into_place(temporary, target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise ExportError(f"cannot write {folder}: {error}") from error
-    size = (target / WEIGHTS_NAME).stat().st_size
-    with (target / WEIGHTS_NAME).open("rb") as file:
-        header = 8 + int.from_bytes(file.read(8), "little")
+    files = [target / name for name in names]
+    size, header = sum(file.stat().st_size for file in files), sum(_header_bytes(file) for file in files)
     return ExportReport(folder, size, size - header, header)
 
 
-def _write_files(frozen: nn.Module, folder: Path, tokenizer: Any) -> None:
+def write_files(frozen: nn.Module, folder: Path, max_shard_size: int | str = MAX_SHARD_SIZE) -> list[Path]:
+    """Write config, weights and card into ``folder``, over what is there; returns the files of the weights."""
     float_dtype = str(frozen.xtc_float_dtype)
-    tensors = stored_tensors(frozen, float_dtype)
-    save_file(tensors, folder / WEIGHTS_NAME, metadata=file_metadata(frozen))
-    order_header(folder / WEIGHTS_NAME)
+    described = describe_packed(frozen, float_dtype)
     config = getattr(frozen, "config", None)
     if config is not None and hasattr(config, "save_pretrained"):
+        config.quantization_config = described
         config.architectures = [type(frozen).__name__]
         floats = (p.dtype for p in frozen.parameters() if p.is_floating_point())
         config.dtype = str(next(floats, "float32")).removeprefix("torch.")
@@ -84,12 +102,17 @@ def _write_files(frozen: nn.Module, folder: Path, tokenizer: Any) -> None:
         if generation is not None:
             generation.save_pretrained(folder)
     else:
-        content = {"quantization_config": describe_packed(frozen, float_dtype).to_dict()}
+        content = {"quantization_config": described.to_dict()}
         (folder / "config.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    # safetensors gives its files to the owner alone; a checkpoint is read like any other file.
-    (folder / WEIGHTS_NAME).chmod((folder / "config.json").stat().st_mode & 0o777)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(folder)
+    metadata = {**file_metadata(frozen), CONFIG_CHECKSUM: config_checksum(folder)}
+    files = write_weights(folder, stored_tensors(frozen, float_dtype), metadata, max_shard_size)
+    write_card(frozen, folder, sum(file.stat().st_size for file in files))
+    return files
+
+
+def _header_bytes(file: Path) -> int:
+    with file.open("rb") as stream:
+        return 8 + int.from_bytes(stream.read(8), "little")
 
 
 def _check_target(folder: Path) -> None:
@@ -99,7 +122,7 @@ def _check_target(folder: Path) -> None:
         raise ExportError(f"{folder} is a file; name a folder that does not exist yet")
     if Path.cwd().is_relative_to(folder):
         raise ExportError(f"{folder} is or holds the current folder, which cannot be replaced; name another folder")
-    if any(folder.iterdir()) and not _is_export(folder):
+    if any(file.name != CARD_NAME for file in folder.iterdir()) and not _is_export(folder):
         raise ExportError(f"{folder} holds files that are not an earlier export; name another folder")
 
 

@@ -6,6 +6,7 @@ from xtc_ds.formats.activation import ActivationFormat
 from xtc_ds.formats.base import Encoded, WeightFormat
 from xtc_ds.formats.grouping import Grouping
 from xtc_ds.formats.registry import format_for_bits, format_names, get_format, register_format
+from xtc_ds.formats.sparse import SparseStorage, smallest_storage
 from xtc_ds.formats.stochastic import rounding_seed, uniform_noise
 from xtc_ds.formats.straight_through import fake_quantize_activation, fake_quantize_weight
 
@@ -13,6 +14,7 @@ __all__ = [
     "ActivationFormat",
     "Encoded",
     "Grouping",
+    "SparseStorage",
     "WeightFormat",
     "fake_quantize_activation",
     "fake_quantize_weight",
@@ -21,5 +23,6 @@ __all__ = [
     "get_format",
     "register_format",
     "rounding_seed",
+    "smallest_storage",
     "uniform_noise",
 ]

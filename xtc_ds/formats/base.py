@@ -84,6 +84,13 @@ class WeightFormat(ABC):
     def packed_bytes(self, numel: int) -> int:
         """Bytes that ``numel`` packed codes take."""
 
+    @abstractmethod
+    def check_stored(self, largest: int, last: int, numel: int) -> None:
+        """Raise FormatError where bytes are no ``numel`` codes; ``largest`` is their largest, ``last`` the last one.
+
+        What ``unpack`` raises, without unpacking.
+        """
+
     def check_codes(self, codes: Tensor) -> None:
         """Raise FormatError where a code lies outside the format's range."""
         low, high = self.code_range

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from xtc_ds.errors import FormatError
 from xtc_ds.formats.base import Encoded, WeightFormat
-from xtc_ds.formats.bits import pack_bits, packed_size, unpack_bits
+from xtc_ds.formats.bits import check_padding, pack_bits, packed_size, unpack_bits
 
 __all__ = ["BinaryFormat"]
 
@@ -37,6 +37,9 @@ class BinaryFormat(WeightFormat):
     def unpack(self, packed: Tensor, numel: int) -> Tensor:
         self.check_packed(packed, numel)
         return unpack_bits(packed, 1, numel).to(torch.int8).mul_(2).sub_(1)
+
+    def check_stored(self, largest: int, last: int, numel: int) -> None:
+        check_padding(last, 1, numel)
 
     def packed_bytes(self, numel: int) -> int:
         return packed_size(numel, 1)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from xtc_ds.errors import FormatError
 
-__all__ = ["pack_bits", "packed_size", "unpack_bits"]
+__all__ = ["check_padding", "pack_bits", "packed_size", "unpack_bits"]
 
 # Values handled at a time: a multiple of 8, so that every chunk ends on a whole byte.
 _CHUNK = 1 << 20
@@ -42,10 +42,16 @@ def unpack_bits(packed: Tensor, bits: int, numel: int) -> Tensor:
     step = _CHUNK * bits // 8
     chunks = [_unpack_chunk(chunk, bits) for chunk in torch.split(packed, step)] if packed.numel() else []
     values = torch.cat(chunks) if chunks else packed.new_empty(0)
-    used_bits = numel * bits - 8 * (packed.numel() - 1)
-    if packed.numel() and int(packed[-1]) >> used_bits:
-        raise FormatError(f"padding bits after {numel} codes of {bits} bits are not zero")
+    # A traced program cannot branch on a value; files have been checked when they were loaded.
+    if packed.numel() and not torch.compiler.is_compiling():
+        check_padding(int(packed[-1]), bits, numel)
     return values[:numel]
+
+
+def check_padding(last: int, bits: int, numel: int) -> None:
+    """Raise FormatError if ``last``, the last byte of ``numel`` values, has a bit set behind them."""
+    if last >> ((numel * bits - 1) % 8 + 1):
+        raise FormatError(f"padding bits after {numel} codes of {bits} bits are not zero")
 
 
 def _pack_chunk(values: Tensor, bits: int) -> Tensor:
@@ -77,9 +83,17 @@ def _unpack_chunk(packed: Tensor, bits: int) -> Tensor:
     return values
 
 
-@cache
 def _values_of_bytes(bits: int, device: torch.device) -> Tensor:
     """Row b: the values of ``bits`` bits in byte b, (256, 8 / bits)."""
+    # What is made while a program is traced is no tensor to keep.
+    traced = torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack()
+    return (_make_values if traced else _kept_values)(bits, device)
+
+
+def _make_values(bits: int, device: torch.device) -> Tensor:
     shifts = torch.arange(0, 8, bits)
     values: Tensor = (torch.arange(256).unsqueeze(1) >> shifts) & (2**bits - 1)
     return values.to(torch.uint8).to(device)
+
+
+_kept_values = cache(_make_values)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from xtc_ds.errors import FormatError
 from xtc_ds.formats.base import Encoded, WeightFormat
-from xtc_ds.formats.bits import pack_bits, packed_size, unpack_bits
+from xtc_ds.formats.bits import check_padding, pack_bits, packed_size, unpack_bits
 
 __all__ = ["AsymmetricFormat", "IntegerFormat"]
 
@@ -64,6 +64,9 @@ class IntegerFormat(WeightFormat):
         self.check_packed(packed, numel)
         values = unpack_bits(packed, self.int_bits, numel)
         return (values.to(torch.int16) + self.code_range[0]).to(torch.int8)
+
+    def check_stored(self, largest: int, last: int, numel: int) -> None:
+        check_padding(last, self.int_bits, numel)
 
     def packed_bytes(self, numel: int) -> int:
         return packed_size(numel, self.int_bits)

@@ -49,12 +49,16 @@ class TernaryFormat(WeightFormat):
 
     def unpack(self, packed: Tensor, numel: int) -> Tensor:
         self.check_packed(packed, numel)
-        if packed.numel() and int(packed.max()) >= 3**_TRITS_PER_BYTE:
-            raise FormatError(f"ternary: byte {int(packed.max())} holds no five codes; allowed: 0 to 242")
+        if packed.numel() and not torch.compiler.is_compiling():  # as in unpack_bits
+            self.check_stored(int(packed.max()), int(packed[-1]), numel)
         digits = torch.stack([packed // power % 3 for power in _POWERS], dim=-1).reshape(-1)
-        if bool(digits[numel:].any()):
-            raise FormatError(f"ternary: padding after {numel} codes is not zero")
         return digits[:numel].to(torch.int8) - 1
+
+    def check_stored(self, largest: int, last: int, numel: int) -> None:
+        if largest >= 3**_TRITS_PER_BYTE:
+            raise FormatError(f"ternary: byte {largest} holds no five codes; allowed: 0 to 242")
+        if last >= 3 ** ((numel - 1) % _TRITS_PER_BYTE + 1):
+            raise FormatError(f"ternary: padding after {numel} codes is not zero")
 
     def packed_bytes(self, numel: int) -> int:
         return -(-numel // _TRITS_PER_BYTE)

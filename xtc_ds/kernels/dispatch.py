@@ -49,7 +49,7 @@ def linear_on_codes(
         y_TO = y_TO * codes.scale * weight.scale.reshape(1, -1)
         if bias is not None:
             y_TO = y_TO + bias
-        return y_TO.to(x.dtype).reshape(*x.shape[:-1], -1)
+        return y_TO.to(x.dtype).reshape(*x.shape[:-1], y_TO.shape[-1])
     if activation_format is not None:
         x = fake_quantize_activation(x, activation_format, range_)
     groups = Encoded(grouping.split(weight.codes), weight.scale, weight.zero, weight.offset)

@@ -40,16 +40,25 @@ _local = threading.local()
 
 def quantized_once(x: Tensor, activation_format: ActivationFormat, range_: Tensor | None) -> QuantizedInput:
     """Symmetric codes of ``x`` (..., I); the last result is given again for the same, unchanged tensor."""
+    if not _can_share(x, range_):
+        return _quantize(x.detach(), activation_format, range_)
     key = (activation_format, None if range_ is None else tuple(range_.tolist()))
     last: _Last | None = getattr(_local, "last", None)
-    # Inference tensors count no versions, so a change would go unseen; compiled code keeps no Python state.
-    traced = torch.compiler.is_compiling() or x.is_inference()
-    if not traced and last is not None and last.source() is x and (last.version, last.key) == (x._version, key):
+    if last is not None and last.source() is x and (last.version, last.key) == (x._version, key):
         return last.result
     result = _quantize(x.detach(), activation_format, range_)
-    if not traced:
-        _local.last = _Last(weakref.ref(x, _forget), x._version, key, result)
+    _local.last = _Last(weakref.ref(x, _forget), x._version, key, result)
     return result
+
+
+def _can_share(x: Tensor, range_: Tensor | None) -> bool:
+    # Inference tensors count no versions, so a change would go unseen; compiled code keeps no Python state.
+    if torch.compiler.is_compiling() or x.is_inference():
+        return False
+    if x.device.type != "cuda":
+        return True
+    # Reading a range would wait for the device; a captured graph would replay without the codes.
+    return range_ is None and not torch.cuda.is_current_stream_capturing()
 
 
 def _forget(source: weakref.ref[Tensor]) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from xtc_ds.formats import ActivationFormat
 from xtc_ds.kernels.dispatch import integer_product
 from xtc_ds.kernels.input_codes import QuantizedInput, quantized_once
-from xtc_ds.kernels.native import TiledWeight, native_library, tiled_product
+from xtc_ds.kernels.native import TiledWeight, decode_rows, native_library, tiled_product
 from xtc_ds.zero import is_partitioned
 
 __all__ = ["WeightCodes", "cpu_multiplies_integers_fast", "cuda_multiplies_integers_fast", "integer_linear"]
@@ -95,22 +95,22 @@ class _IntegerLinear(torch.autograd.Function):
         grad_TO = grad.reshape(-1, grad.shape[-1])
         needs_x, needs_w, needs_bias, *_ = ctx.needs_input_grad
         grad_x = grad_w = grad_bias = None
+        # Decoding the codes is cheaper than scaling the gradient: as many numbers, but one byte of each is read.
         if needs_x:
-            grad_x = _scaled(grad_TO, w_scale_O) @ w.to(grad.dtype)
+            grad_x = grad_TO @ _decoded(w, w_scale_O, grad.dtype)
             grad_x = grad_x.to(ctx.x_dtype).reshape(ctx.x_shape)
         if needs_w:
-            # The scale goes to the codes where a float16 gradient times it could underflow.
-            scaled = grad.dtype != torch.float16
-            left_TO = _scaled(grad_TO, x_scale_T1) if scaled else grad_TO
-            right_TI = x_codes_TI.to(grad.dtype) if scaled else (x_codes_TI * x_scale_T1).to(grad.dtype)
-            grad_w = (left_TO.t() @ right_TI).to(ctx.weight_dtype)
+            grad_w = (grad_TO.t() @ _decoded(x_codes_TI, x_scale_T1, grad.dtype)).to(ctx.weight_dtype)
         if needs_bias:
             grad_bias = grad_TO.sum(0)
         return grad_x, grad_w, grad_bias, None, None, None
 
 
-def _scaled(grad_TO: Tensor, scale: Tensor) -> Tensor:
-    return (grad_TO * scale).to(grad_TO.dtype)
+def _decoded(codes_RN: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+    written = dtype in (torch.float32, torch.bfloat16) and codes_RN.device.type == "cpu"
+    if written and not torch.compiler.is_compiling() and native_library() is not None:
+        return decode_rows(codes_RN, scale.flatten(), dtype)
+    return (codes_RN * scale.reshape(-1, 1)).to(dtype)
 
 
 def _product(x: QuantizedInput, weight: WeightCodes, bias: Tensor | None, dtype: torch.dtype) -> Tensor:

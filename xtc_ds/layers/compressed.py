@@ -19,12 +19,13 @@ from xtc_ds.kernels.training import integer_linear
 from xtc_ds.layers.integer_forward import IntegerForward
 from xtc_ds.layers.masks import PrunedLayer
 from xtc_ds.layers.range_observer import RangeObserver
+from xtc_ds.layers.reading import ReadingLayer
 from xtc_ds.plan.rows import ActivationRow, WeightRow
 
 __all__ = ["CompressedLayer", "compressed_layers", "set_step"]
 
 
-class CompressedLayer(PrunedLayer, IntegerForward):
+class CompressedLayer(PrunedLayer, ReadingLayer, IntegerForward):
     """Mixin of the classes that plain layers are swapped to.
 
     The layer keeps its Parameters, hooks and state_dict keys; the rules below are plain attributes. Before
@@ -86,10 +87,12 @@ class CompressedLayer(PrunedLayer, IntegerForward):
         if not self.activation_on:
             return x
         kept = self.kept_inputs()
+        kept = self.live_inputs() if kept is None else kept
         if kept is None:
             return self._quantized_input(x)
-        # What the frozen layer will not get must not widen the range; here it meets weights of zero.
-        return x.index_copy(-1, kept, self._quantized_input(x.index_select(-1, kept)))
+        # What the frozen layer will not get must not widen the range; here it is zero, or meets weights of zero.
+        dim = self.feature_dim
+        return x.index_copy(dim, kept, self._quantized_input(x.index_select(dim, kept)))
 
     def _quantized_input(self, x: Tensor) -> Tensor:
         assert self.activation_rule is not None

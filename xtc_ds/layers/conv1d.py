@@ -16,6 +16,7 @@ class CompressedConv1D(CompressedLayer, Conv1D):  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., I) to (..., O)."""
+        x = self.live_input(x)
         y = self.product_on_codes(x, self.weight.t(), self.bias)
         if y is not None:
             return y

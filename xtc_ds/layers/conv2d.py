@@ -15,15 +15,15 @@ __all__ = ["CompressedConv2d"]
 class CompressedConv2d(CompressedLayer, nn.Conv2d):
     """What ``nn.Conv2d`` modules are swapped to; padding modes, strides, dilation and groups stay their own."""
 
+    feature_dim = -3
+
     def forward(self, input: Tensor) -> Tensor:
         """(N, I, H, W) to (N, O, H, W); without N for one sample."""
         w, bias_O = self.in_force(self.weight, self.bias)
-        y: Tensor = self._conv_forward(self.quantized_input(input), w, bias_O)
+        y: Tensor = self._conv_forward(self.quantized_input(self.live_input(input)), w, bias_O)
         return y
 
-    def quantized_input(self, x: Tensor) -> Tensor:
-        """The input as its codes stand for it; a dynamic range is of a whole sample (DeepSpeed's rule)."""
-        if not self.activation_on:
-            return x
+    def _quantized_input(self, x: Tensor) -> Tensor:
+        # A dynamic range is of a whole sample (DeepSpeed's rule).
         samples = x.flatten(1) if x.dim() == 4 else x.reshape(1, -1)
-        return super().quantized_input(samples).reshape(x.shape)
+        return super()._quantized_input(samples).reshape(x.shape)

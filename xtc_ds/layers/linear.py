@@ -15,6 +15,7 @@ class CompressedLinear(CompressedLayer, nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., I) to (..., O)."""
+        input = self.live_input(input)
         y = self.product_on_codes(input, self.weight, self.bias)
         if y is not None:
             return y

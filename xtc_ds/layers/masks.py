@@ -8,28 +8,15 @@ Shape legend: O and I = output and input features or channels, H = heads.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
+from xtc_ds.layers.mask_values import PruningRule, initial_scores, mask_of, norms, technique_of
 from xtc_ds.plan.rows import SparseRow, StructuredRow
-from xtc_ds.pruning import (
-    GradualSchedule,
-    SnipMomentum,
-    channel_norms,
-    head_norms,
-    parse_pattern,
-    row_norms,
-    scored_product,
-    straight_through,
-    top_mask,
-)
-from xtc_ds.zero import gathered
+from xtc_ds.pruning import GradualSchedule, SnipMomentum, parse_pattern, scored_product, straight_through
+from xtc_ds.zero import gathered, is_partitioned
 
 __all__ = ["SCORE_NAMES", "PrunedLayer", "PruningRule", "add_pruning", "gradual_schedule", "remove_pruning"]
-
-PruningRule = SparseRow | StructuredRow
 
 # Technique to (buffer of a fixed mask, parameter of learned scores).
 _NAMES = {
@@ -48,6 +35,8 @@ class PrunedLayer:
     pruning_rules: tuple[PruningRule, ...] = ()
     # Applied optimizer steps; None before a schedule first sets them, when nothing is pruned.
     pruning_step: int | None = None
+    # The learned mask of rows or channels that the last forward used, for layers that shrink along.
+    unit_mask: Tensor | None = None
     training: bool
 
     def pruned(self, w: Tensor, bias_O: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -82,6 +71,18 @@ class PrunedLayer:
                 return kept.repeat_interleave(rule.shape[1] // rule.units).nonzero().flatten()
         return None
 
+    def unit_mask_in_force(self, rule: StructuredRow) -> Tensor | None:
+        """1 for each row or channel that the last forward kept, 0 for the others, (units,); None before the offset."""
+        if self.pruning_step is None or self.pruning_step < rule.offset:
+            return None
+        fixed, learned = _NAMES[rule.technique]
+        if rule.method != "topk":
+            mask: Tensor = getattr(self, fixed)
+            return mask.flatten()
+        scores: Tensor = getattr(self, learned)
+        # ZeRO-3 has the scores whole in the layer's own forward only.
+        return self.unit_mask if is_partitioned(scores) else mask_of(rule, scores.detach()).flatten()
+
     def renew_sparse_mask(self, step: int) -> None:
         """Rebuild the mask of snip_momentum from its scores, as dense as ``step`` asks for."""
         rule = next(rule for rule in self.pruning_rules if isinstance(rule, SparseRow))
@@ -110,15 +111,18 @@ class PrunedLayer:
         return w * rows, None if bias_O is None else bias_O * mask.view(-1)
 
     def _mask(self, rule: PruningRule) -> Tensor:
-        fixed, learned = _NAMES[_technique(rule)]
+        fixed, learned = _NAMES[technique_of(rule)]
         if rule.method != "topk":
             mask: Tensor = getattr(self, fixed)
             return mask
         scores: Tensor = getattr(self, learned)
-        return straight_through(scores, _mask_of(rule, scores.detach()))
+        mask = mask_of(rule, scores.detach())
+        if isinstance(rule, StructuredRow) and rule.related and is_partitioned(scores):
+            self.unit_mask = mask.flatten()
+        return straight_through(scores, mask)
 
     def _shipped_mask(self, rule: PruningRule) -> Tensor:
-        learned = _NAMES[_technique(rule)][1]
+        learned = _NAMES[technique_of(rule)][1]
         with gathered([getattr(self, learned)] if rule.method == "topk" else []), torch.no_grad():
             return self._mask(rule).detach()
 
@@ -129,15 +133,15 @@ def add_pruning(layer: PrunedLayer, rule: PruningRule) -> None:
     With ZeRO-3 a call for all ranks.
     """
     assert isinstance(layer, nn.Module)
-    fixed, learned = _NAMES[_technique(rule)]
+    fixed, learned = _NAMES[technique_of(rule)]
     weight: Tensor = layer.weight  # type: ignore[assignment]
     with gathered([weight]), torch.no_grad():
         w = weight.detach()
         w = w.t() if rule.kind == "Conv1D" else w
         if rule.method == "topk":
-            layer.register_parameter(learned, nn.Parameter(_initial_scores(rule, w)))
+            layer.register_parameter(learned, nn.Parameter(initial_scores(rule, w)))
         elif rule.method == "l1":
-            layer.register_buffer(fixed, _mask_of(rule, _norms(rule, w)).contiguous())
+            layer.register_buffer(fixed, mask_of(rule, norms(rule, w)).contiguous())
         else:
             assert isinstance(rule, SparseRow)
             layer.register_buffer(fixed, torch.ones(rule.shape, dtype=w.dtype, device=w.device))
@@ -152,40 +156,10 @@ def remove_pruning(layer: PrunedLayer) -> None:
         layer._buffers.pop(fixed, None)
         layer._parameters.pop(learned, None)
     layer._modules.pop("snip_momentum", None)
-    for name in ("pruning_rules", "pruning_step"):
+    for name in ("pruning_rules", "pruning_step", "unit_mask", "pruned_source"):
         layer.__dict__.pop(name, None)
 
 
 def gradual_schedule(rule: SparseRow) -> GradualSchedule:
     """When and how far the mask of snip_momentum thins out."""
     return GradualSchedule(rule.offset, rule.end, rule.stride, rule.dense_ratio)
-
-
-def _technique(rule: PruningRule) -> str:
-    return "sparse" if isinstance(rule, SparseRow) else rule.technique
-
-
-def _norms(rule: PruningRule, w: Tensor) -> Tensor:
-    if isinstance(rule, SparseRow):
-        return w.abs()
-    if rule.technique == "head":
-        return head_norms(w, rule.units)
-    return row_norms(w) if rule.technique == "row" else channel_norms(w)
-
-
-def _initial_scores(rule: PruningRule, w: Tensor) -> Tensor:
-    if isinstance(rule, SparseRow):
-        shape = rule.shape
-    elif rule.technique == "head":
-        shape = (1, rule.units)
-    else:
-        shape = (rule.units, *[1] * (len(rule.shape) - 1))
-    return nn.init.kaiming_uniform_(torch.empty(shape, dtype=w.dtype, device=w.device), a=math.sqrt(5))
-
-
-def _mask_of(rule: PruningRule, scores: Tensor) -> Tensor:
-    """The mask that scores of single weights (sparse) or of units lead to."""
-    if isinstance(rule, StructuredRow):
-        return top_mask(scores, rule.kept)
-    pattern = parse_pattern(rule.block_pattern)
-    return pattern.mask(pattern.unit_scores(scores), rule.dense_ratio, rule.shape)

@@ -10,6 +10,7 @@ from torch import nn
 from xtc_ds.config import ActivationGroup, CompressionConfig, WeightGroup
 from xtc_ds.errors import FormatError, PlanError, Problem
 from xtc_ds.formats import ActivationFormat, Grouping
+from xtc_ds.plan.alike import merge_alike
 from xtc_ds.plan.candidates import kind_of
 from xtc_ds.plan.matcher import match_groups
 from xtc_ds.plan.names import full_shape
@@ -57,12 +58,12 @@ def make_plan(model: nn.Module, config: CompressionConfig, teacher: nn.Module | 
     warnings += remarks
     prunings = plan_prunings(config, modules)
     problems += prunings.problems
-    warnings += prunings.warnings
+    warnings += merge_alike(prunings.warnings, modules)
     sparse, structured = tuple(prunings.sparse), tuple(prunings.structured)
     pruned = pruned_modules(sparse, structured)
     problems += storage_problems(weights, pruned)
     if problems:
-        raise PlanError(problems)
+        raise PlanError(merge_alike(problems, modules))
     before = dict(model.named_modules())
     ranges = tuple(row.module for row in activations if row.format.calibration == "static")
     sizes = count_sizes(before, modules, tuple(weights), config.export.float_dtype, ranges, pruned)

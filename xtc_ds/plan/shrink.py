@@ -44,23 +44,28 @@ class Cut:
 class Pruned:
     """What happens to one module.
 
-    kind: of the module. cuts: sides that shrink. zeroed: its weight has pruned parts that stay, as zeros.
+    kind: of the module. cuts: sides that shrink. masks: rules that leave zeros in its weight.
     """
 
     kind: Kind
     cuts: list[Cut] = field(default_factory=list)
-    zeroed: bool = False
+    masks: list[SparseRow | StructuredRow] = field(default_factory=list)
+
+    @property
+    def zeroed(self) -> bool:
+        """Whether its weight has pruned parts that stay, as zeros."""
+        return bool(self.masks)
 
 
 def pruned_modules(sparse: Iterable[SparseRow], structured: Iterable[StructuredRow]) -> dict[str, Pruned]:
     """Module name to what pruning does to it; modules that stay as they are are left out."""
     result: dict[str, Pruned] = {}
     for row in sparse:
-        result.setdefault(row.module, Pruned(row.kind)).zeroed = True
+        result.setdefault(row.module, Pruned(row.kind)).masks.append(row)
     for rule in structured:
         own = result.setdefault(rule.module, Pruned(rule.kind))
         if not rule.related:
-            own.zeroed = True
+            own.masks.append(rule)
             continue
         own.cuts.append(Cut("in" if rule.technique == "head" else "out", rule))
         for related in rule.related:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from xtc_ds.plan.names import full_numel, full_shape
 from xtc_ds.plan.rows import WeightRow
 from xtc_ds.plan.shrink import Pruned, cut_dims, cut_shape
-from xtc_ds.plan.stored import stored_weight
+from xtc_ds.plan.stored import sparse_floats, stored_weight
 from xtc_ds.plan.view import iterate_tensors
 
 __all__ = ["FLOAT_BYTES", "LeftoverRow", "Sizes", "count_sizes", "dense_bytes"]
@@ -77,6 +78,7 @@ def count_sizes(
     packed: dict[int, int] = {}
     leftovers: list[LeftoverRow] = []
     quantized_bytes = 0
+    uses = Counter(id(tensor) for _, _, tensor, _ in iterate_tensors(after))
     for name, key, tensor, is_parameter in iterate_tensors(after):
         if id(tensor) in packed:
             continue
@@ -89,6 +91,11 @@ def count_sizes(
             if name in pruned:
                 shape = cut_shape(shape, cut_dims(pruned[name], key))
             packed[id(tensor)] = math.prod(shape) * _item_bytes(tensor, float_bytes)
+            if key == "weight" and uses[id(tensor)] == 1 and tensor.is_floating_point():
+                what = pruned.get(name)
+                sparse = sparse_floats(shape, what, float_bytes)
+                if sparse is not None:
+                    packed[id(tensor)] = sparse.kept * float_bytes + sparse.mask_bytes(math.prod(shape))
             leftovers.append(LeftoverRow(f"{name}.{key}".lstrip("."), shape, packed[id(tensor)]))
     leftovers += [
         LeftoverRow(f"{name}.activation_quantizer.x_min_max", (2,), 2 * float_bytes) for name in static_ranges

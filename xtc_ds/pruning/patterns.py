@@ -102,11 +102,15 @@ class KeepOf:
         order = groups.sort(dim=1, descending=True, stable=True)
         mask = torch.ones_like(groups).scatter_(1, order.indices[:, self.kept :], 0)
         loss = order.values[:, self.kept :].sum(dim=1)
-        # The share of pruned groups that leaves dense_ratio of the weights; the slack takes up float rounding.
-        share = (1 - dense_ratio) / (1 - self.kept / self.of) if self.kept < self.of else 0.0
-        pruned = min(len(groups), math.floor(share * len(groups) + 1e-6))
+        pruned = self.pruned_groups(dense_ratio, len(groups))
         untouched = top_mask(loss, len(groups) - pruned).unsqueeze(1)
         return _from_matrix(torch.maximum(mask, untouched).reshape(unit_scores.shape), shape)
+
+    def pruned_groups(self, dense_ratio: float, groups: int) -> int:
+        """How many of ``groups`` are pruned so that ``dense_ratio`` of the weights stay."""
+        # The slack takes up float rounding.
+        share = (1 - dense_ratio) / (1 - self.kept / self.of) if self.kept < self.of else 0.0
+        return min(groups, math.floor(share * groups + 1e-6))
 
 
 def parse_pattern(text: str | None) -> Pattern:

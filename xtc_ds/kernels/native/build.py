@@ -14,7 +14,7 @@ from pathlib import Path
 __all__ = ["CompilerError", "build_library", "cache_folder", "find_compiler"]
 
 _SOURCE_FOLDER = Path(__file__).parent
-_MAIN = _SOURCE_FOLDER / "xtc_kernels.c"
+_MAIN = "xtc_kernels.c"
 # Contraction would fuse a product and a sum into one rounding: other bits than the reference's.
 _FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-ffp-contract=off", "-fvisibility=default")
 # Without OpenMP the kernel runs on one thread.
@@ -29,14 +29,18 @@ class CompilerError(Exception):
 def build_library() -> Path:
     """The compiled library, from the cache if it is there. Raises CompilerError."""
     compiler = find_compiler()
-    target = cache_folder() / f"xtc_kernels-{_fingerprint(compiler)}.so"
+    # Read once, so that what is compiled is what the name says even where the source is changed meanwhile.
+    sources = {file.name: file.read_bytes() for file in sorted(_SOURCE_FOLDER.glob("*.[ch]"))}
+    target = cache_folder() / f"xtc_kernels-{_fingerprint(compiler, sources)}.so"
     if target.exists():
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix="build-") as folder:
+            for name, content in sources.items():
+                (Path(folder) / name).write_bytes(content)
             built = Path(folder) / target.name
-            _compile(compiler, built)
+            _compile(compiler, Path(folder) / _MAIN, built)
             # Several processes may build at once; each puts a whole file in place.
             os.replace(built, target)
     except OSError as error:
@@ -64,10 +68,10 @@ def find_compiler() -> list[str]:
     raise CompilerError("no C compiler (cc, gcc, clang) is installed")
 
 
-def _compile(compiler: list[str], target: Path) -> None:
+def _compile(compiler: list[str], main: Path, target: Path) -> None:
     output = ""
     for threading in _THREADING:
-        command = [*compiler, *_FLAGS, *threading, str(_MAIN), "-o", str(target), "-lm"]
+        command = [*compiler, *_FLAGS, *threading, str(main), "-o", str(target), "-lm"]
         try:
             result = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)
         except subprocess.TimeoutExpired:
@@ -78,10 +82,10 @@ def _compile(compiler: list[str], target: Path) -> None:
     raise CompilerError(f"{compiler[0]} failed: {output[-500:]}")
 
 
-def _fingerprint(compiler: list[str]) -> str:
+def _fingerprint(compiler: list[str], sources: dict[str, bytes]) -> str:
     digest = hashlib.sha256()
-    for source in sorted(_SOURCE_FOLDER.glob("*.[ch]")):
-        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    for name, content in sources.items():
+        digest.update(name.encode() + b"\0" + content)
     about = (" ".join(compiler), platform.machine(), platform.system(), *_FLAGS)
     digest.update("\0".join(about).encode())
     return digest.hexdigest()[:16]

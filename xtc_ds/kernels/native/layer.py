@@ -10,6 +10,7 @@ import threading
 import torch
 from torch import Tensor
 
+from xtc_ds.errors import FormatError
 from xtc_ds.kernels.native.library import native_library
 from xtc_ds.kernels.native.linear import STORED, TiledWeight
 
@@ -35,6 +36,8 @@ class TiledLayer:
         self.scale = scale.detach().float().contiguous()
         self.bias = None if bias is None else bias.detach().float().contiguous()
         self.outputs = weight.sums.numel()
+        if self.scale.numel() != self.outputs or (self.bias is not None and self.bias.numel() != self.outputs):
+            raise FormatError(f"{self.outputs} outputs need as many scales and biases")
         mul, off, *_ = STORED[weight.bits]
         self._before = (x_bits, -1.0 if x_scale is None else x_scale)
         self._pointers = (
@@ -43,6 +46,7 @@ class TiledLayer:
             self.scale.data_ptr(),
             None if self.bias is None else self.bias.data_ptr(),
         )
+        self._scratch_size: tuple[tuple[int, int], int] = ((-1, 0), 0)
         self._after = (weight.inputs, self.outputs, weight.bits, mul, off)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -60,8 +64,12 @@ class TiledLayer:
 
     def _scratch(self, tokens: int, threads: int) -> int:
         """Address of memory that is kept from call to call, one piece per Python thread."""
-        size = self._library.linear_scratch_bytes(tokens, self.weight.inputs, threads)
-        memory: Tensor | None = getattr(_local, "memory", None)
-        if memory is None or memory.numel() < size:
-            memory = _local.memory = torch.empty(size, dtype=torch.uint8)
-        return memory.data_ptr()
+        wanted, size = self._scratch_size
+        if wanted != (tokens, threads):
+            size = self._library.linear_scratch_bytes(tokens, self.weight.inputs, threads)
+            self._scratch_size = (tokens, threads), size
+        found: tuple[int, int, Tensor] | None = getattr(_local, "memory", None)
+        if found is None or found[0] < size:
+            memory = torch.empty(size, dtype=torch.uint8)
+            found = _local.memory = (size, memory.data_ptr(), memory)
+        return found[1]

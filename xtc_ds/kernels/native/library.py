@@ -16,7 +16,7 @@ __all__ = ["Library", "native_library"]
 
 logger = logging.getLogger(__name__)
 
-_ABI = 1
+_ABI = 2
 _PATHS = ("portable C", "AVX2", "AVX-512 VNNI")
 _POINTER, _SIZE, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
 
@@ -39,6 +39,9 @@ class Library:
         self.quantize = library.xtc_quantize
         self.quantize.restype = _INT
         self.quantize.argtypes = [_POINTER, _INT, *[_SIZE] * 2, _INT, _FLOAT, *[_POINTER] * 3, *[_INT] * 2]
+        self.decode = library.xtc_decode
+        self.decode.restype = None
+        self.decode.argtypes = [*[_POINTER] * 3, _INT, *[_SIZE] * 2, *[_INT] * 2]
         self.product = library.xtc_product
         self.product.restype = _INT
         self.product.argtypes = [*[_POINTER] * 8, _INT, *[_SIZE] * 3, *[_INT] * 3, _POINTER, *[_INT] * 2]
@@ -49,6 +52,15 @@ class Library:
         self.linear.argtypes = [
             _POINTER, _INT, _FLOAT, *[_POINTER] * 5, _INT, *[_SIZE] * 3, *[_INT] * 3, _POINTER, *[_INT] * 2
         ]  # fmt: skip
+        self.attention_scratch_bytes = library.xtc_attention_scratch_bytes
+        self.attention_scratch_bytes.restype, self.attention_scratch_bytes.argtypes = _SIZE, [_SIZE, _SIZE, _INT]
+        self.attention = library.xtc_attention
+        self.attention.restype = _INT
+        self.attention.argtypes = [*[_POINTER] * 6, _FLOAT, *[_POINTER] * 2, _INT]
+        self.gelu = library.xtc_gelu
+        self.gelu.restype, self.gelu.argtypes = _INT, [_POINTER, *[_SIZE] * 2, _INT]
+        self.add_norm = library.xtc_add_norm
+        self.add_norm.restype, self.add_norm.argtypes = _INT, [*[_POINTER] * 4, _FLOAT, *[_SIZE] * 2, _INT]
 
     @property
     def path_name(self) -> str:
@@ -66,6 +78,6 @@ def native_library() -> Library | None:
         return None
     try:
         return Library(str(build_library()))
-    except (CompilerError, OSError) as error:
+    except (CompilerError, OSError, AttributeError) as error:  # AttributeError: a library of something else
         logger.warning("no native kernel (%s); packed layers run on torch's integer product instead", error)
         return None

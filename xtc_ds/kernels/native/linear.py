@@ -13,7 +13,7 @@ from torch import Tensor
 from xtc_ds.formats import WeightFormat
 from xtc_ds.kernels.native.library import native_library
 
-__all__ = ["STORED", "InputCodes", "TiledWeight", "quantize_input", "tile_weight", "tiled_product"]
+__all__ = ["STORED", "InputCodes", "TiledWeight", "quantize_input", "tile_rows", "tile_weight", "tiled_product"]
 
 # A weight code is mul * c + off of its stored value c. Bits: (mul, off, smallest code, largest code).
 STORED = {1: (2, -1, -1, 1), 2: (1, -1, -1, 2), 4: (1, -8, -8, 7), 8: (1, 0, -128, 127)}
@@ -32,28 +32,41 @@ class TiledWeight:
     inputs: int
     bits: int
 
+    @staticmethod
+    def empty(outputs: int, inputs: int, bits: int) -> TiledWeight:
+        """Memory for the tiles of a weight (O, I), to be filled by ``tile_rows``."""
+        library = native_library()
+        assert library is not None, "callers ask for the library first"
+        tiles = torch.empty(library.tiles_bytes(outputs, inputs, bits), dtype=torch.uint8)
+        return TiledWeight(tiles, torch.empty(outputs, dtype=torch.int32), inputs, bits)
+
+    @staticmethod
+    def bits_of(weight_format: WeightFormat) -> int:
+        """The fewest bits that hold the format's codes."""
+        if weight_format.name == "binary":
+            return 1  # the only grid without a zero
+        low, high = weight_format.code_range
+        return next(bits for bits, (_, _, least, most) in STORED.items() if bits > 1 and least <= low and high <= most)
+
 
 def tile_weight(codes: Tensor, weight_format: WeightFormat) -> TiledWeight:
     """int8 ``codes`` (O, I) of a format on a grid around zero, as tiles."""
+    outputs, inputs = codes.shape
+    weight = TiledWeight.empty(outputs, inputs, TiledWeight.bits_of(weight_format))
+    tile_rows(codes, weight, 0)
+    return weight
+
+
+def tile_rows(codes: Tensor, weight: TiledWeight, first: int) -> None:
+    """Fill the tiles of rows ``first`` (a multiple of 16) and following from their int8 ``codes`` (rows, I)."""
     library = native_library()
     assert library is not None, "callers ask for the library first"
-    outputs, inputs = codes.shape
-    bits = _stored_bits(weight_format)
-    tiles = torch.empty(library.tiles_bytes(outputs, inputs, bits), dtype=torch.uint8)
-    sums = torch.empty(outputs, dtype=torch.int32)
-    codes = codes.contiguous()
-    off = STORED[bits][1]
+    codes, (rows, inputs) = codes.contiguous(), codes.shape
+    begin = library.tiles_bytes(first, inputs, weight.bits)
     library.tile(
-        codes.data_ptr(), outputs, inputs, bits, off, tiles.data_ptr(), sums.data_ptr(), torch.get_num_threads()
-    )
-    return TiledWeight(tiles, sums, inputs, bits)
-
-
-def _stored_bits(weight_format: WeightFormat) -> int:
-    if weight_format.name == "binary":
-        return 1  # the only grid without a zero
-    low, high = weight_format.code_range
-    return next(bits for bits, (_, _, least, most) in STORED.items() if bits > 1 and least <= low and high <= most)
+        codes.data_ptr(), rows, inputs, weight.bits, STORED[weight.bits][1], weight.tiles[begin:].data_ptr(),
+        weight.sums[first:].data_ptr(), torch.get_num_threads(),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

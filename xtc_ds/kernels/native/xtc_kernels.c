@@ -13,8 +13,11 @@
  * One 64-byte block holds 8 / bits consecutive tiles: tile j of the block lies in bits [j * bits, (j + 1) * bits) of every byte.
  * Inputs are padded to whole blocks; the padded u8 are 0, so what the weights hold there does not matter.
  */
+#include "attention.h"
 #include "avx2.h"
+#include "decode.h"
 #include "layout.h"
+#include "pointwise.h"
 #include "portable.h"
 #include "quantize.h"
 #include "vnni.h"
@@ -23,7 +26,7 @@
 #include <omp.h>
 #endif
 
-#define XTC_ABI 1
+#define XTC_ABI 2
 
 /* Changes with every change of a signature below. */
 int xtc_abi(void) { return XTC_ABI; }
@@ -43,7 +46,7 @@ int xtc_best_path(void)
 
 static int workers(int64_t operations, int threads)
 {
-    const int64_t useful = operations / 200000 + 1; /* below this a second thread costs more than it brings */
+    const int64_t useful = operations / 200000 + 1; /* below this waking a second thread costs more than it brings */
     return threads < 1 ? 1 : useful < threads ? (int)useful : threads;
 }
 
@@ -136,6 +139,26 @@ int xtc_quantize(const void *x, int is_bf16, int64_t tokens, int64_t inputs, int
     return 0;
 }
 
+/* Codes (R, N) times the scale of their row (R) into values (R, N), float32 or (is_bf16) bfloat16. */
+void xtc_decode(const int8_t *codes, const float *scales, void *values, int is_bf16, int64_t rows, int64_t inputs, int threads, int path)
+{
+    const int team = workers(rows * inputs / 2, threads);
+#if defined(_OPENMP)
+#pragma omp parallel for schedule(static) num_threads(team) if (team > 1)
+#endif
+    for (int64_t row = 0; row < rows; row++) {
+        void *out = (char *)values + row * inputs * (is_bf16 ? 2 : 4);
+#if XTC_X86
+        if (path >= AVX2)
+            decode_row_avx2(codes + row * inputs, inputs, scales[row], out, is_bf16);
+        else
+#endif
+            decode_row_any(codes + row * inputs, inputs, scales[row], out, is_bf16);
+    }
+    (void)team;
+    (void)path;
+}
+
 /* ---------------------------------------------------------------- the product */
 
 struct task {
@@ -150,14 +173,6 @@ struct task {
     int64_t tokens, outputs, blocks, stride;
     int bits, mul, off, is_bf16;
 };
-
-/* Rounds to nearest, ties to even; NaN stays NaN. */
-static inline uint16_t bf16_of(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return value != value ? 0x7FC0 : (uint16_t)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
-}
 
 /* Inlined into functions of every target, so that each compiles it with its own instructions. */
 #define INLINED static inline __attribute__((always_inline))
@@ -266,7 +281,7 @@ int xtc_product(const uint8_t *u8, const int32_t *sums, const float *scales, con
     if ((bits != 1 && bits != 2 && bits != 4 && bits != 8) || tokens < 0 || inputs < 1 || outputs < 1 || path > xtc_best_path() || path < 0)
         return -1;
     const int64_t panels = panels_of(outputs), stride = stride_of(inputs);
-    const int team = workers(tokens * inputs * outputs, threads);
+    const int team = workers(tokens * inputs * outputs / 10, threads); /* a product is done faster than a rounding */
     const struct task t = {u8, sums, scales, tiles, w_sums, w_scale, bias, y, tokens, outputs, blocks_of(inputs, bits), stride,
                            bits, mul, off, is_bf16};
 #if defined(_OPENMP)
@@ -317,4 +332,85 @@ int xtc_linear(const void *x, int x_bits, float fixed_scale, const uint8_t *tile
         return -1;
     return xtc_product(u8, sums, scales, tiles, w_sums, w_scale, bias, y, is_bf16, tokens, inputs, outputs, bits, mul, off, scratch,
                        threads, path);
+}
+
+/* ---------------------------------------------------------------- attention */
+
+/* Bytes of scratch memory that xtc_attention needs. */
+int64_t xtc_attention_scratch_bytes(int64_t keys, int64_t features, int threads)
+{
+    return (int64_t)threads * attention_floats(keys, features) * (int64_t)sizeof(float);
+}
+
+/*
+ * Float32. strides: of q, k and v: batch, head, token; of the mask: batch, head, query, key; all in elements. sizes: batches,
+ * heads, queries, keys, features (a multiple of 32). y: (batches, queries, heads, features). Returns 0, or -1 where this
+ * processor or an argument will not do.
+ */
+int xtc_attention(const float *q, const float *k, const float *v, const uint8_t *mask, const int64_t *strides, const int64_t *sizes,
+                  float scale, float *y, float *scratch, int threads)
+{
+    const struct attention t = {
+        .q = {q, strides[0], strides[1], strides[2]}, .k = {k, strides[3], strides[4], strides[5]},
+        .v = {v, strides[6], strides[7], strides[8]}, .mask = mask,
+        .mask_strides = {strides[9], strides[10], strides[11], strides[12]}, .y = y,
+        .batches = sizes[0], .heads = sizes[1], .queries = sizes[2], .keys = sizes[3], .features = sizes[4], .scale = scale};
+    if (xtc_best_path() != AVX512_VNNI || t.features < 1 || t.features % 32 || t.keys < 1)
+        return -1;
+#if XTC_X86
+    const int team = workers(t.batches * t.heads * t.queries * t.keys * t.features / 5, threads);
+    /* So many pieces of a head that all threads have the same to do; each transposes the keys for itself. */
+    const int64_t all_heads = t.batches * t.heads, parts = all_heads % team && all_heads < 4 * team ? 2 : 1;
+    const int64_t part = (t.queries + parts - 1) / parts;
+#if defined(_OPENMP)
+#pragma omp parallel for schedule(static) num_threads(team) if (team > 1)
+#endif
+    for (int64_t i = 0; i < all_heads * parts; i++) {
+        int me = 0;
+#if defined(_OPENMP)
+        me = omp_get_thread_num();
+#endif
+        float *own = scratch + me * attention_floats(t.keys, t.features);
+        const int64_t batch = i / parts / t.heads, head = i / parts % t.heads, first = i % parts * part;
+        const int64_t last = first + part < t.queries ? first + part : t.queries;
+        transpose_keys(t.k.data + batch * t.k.batch + head * t.k.head, t.k.token, t.keys, t.features, own);
+        attend(&t, batch, head, first, last, own);
+    }
+#endif
+    return 0;
+}
+
+/* x (rows, columns) float32 in place: GELU. Returns 0, or -1 where this processor will not do. */
+int xtc_gelu(float *x, int64_t rows, int64_t columns, int threads)
+{
+    if (xtc_best_path() != AVX512_VNNI)
+        return -1;
+#if XTC_X86
+    const int team = workers(rows * columns, threads);
+#if defined(_OPENMP)
+#pragma omp parallel for schedule(static) num_threads(team) if (team > 1)
+#endif
+    for (int64_t row = 0; row < rows; row++)
+        gelu_row(x + row * columns, columns);
+    (void)team;
+#endif
+    return 0;
+}
+
+/* x (rows, columns) float32 in place: layer normalization of x + residual. Returns 0, or -1 where this processor will not do. */
+int xtc_add_norm(float *x, const float *residual, const float *weight, const float *bias, float eps, int64_t rows, int64_t columns,
+                 int threads)
+{
+    if (xtc_best_path() != AVX512_VNNI)
+        return -1;
+#if XTC_X86
+    const int team = workers(rows * columns, threads);
+#if defined(_OPENMP)
+#pragma omp parallel for schedule(static) num_threads(team) if (team > 1)
+#endif
+    for (int64_t row = 0; row < rows; row++)
+        add_norm_row(x + row * columns, residual + row * columns, weight, bias, eps, columns);
+    (void)team;
+#endif
+    return 0;
 }

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
-from xtc_ds.layers import add_pruning, swap_class
 from xtc_ds.plan import CompressionPlan
+from xtc_ds.techniques.structured import prune_units
 
 __all__ = ["apply"]
 
 
 def apply(model: nn.Module, plan: CompressionPlan, teacher: nn.Module | None) -> None:
     """Masks of rows from their norms as they are now, or scores to learn; shapes stay until the model is frozen."""
-    for row in plan.structured:
-        if row.technique == "row":
-            add_pruning(swap_class(model.get_submodule(row.module)), row)
+    prune_units(model, plan, "row")

@@ -1,0 +1,147 @@
+"""Size and speed of packed models beside other engines, with random weights.
+
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/inference.py encoder
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/inference.py decode
+
+"encoder": BERT-base's shape with 12 and with 5 layers, batch 1 and 16 x 128 tokens, every engine that is installed,
+each in a process of its own, in turn. "decode": one token through all linear layers of a GPT-2-like and of a
+Llama-like model, weights cold. Prints Markdown; ``--json FILE`` keeps all figures; ``--plot FILE`` draws size
+against time (needs matplotlib). MB = 1e6 bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from inference_decode import decode_rows, decode_table
+from transformers import BertConfig, BertForSequenceClassification
+
+import xtc_ds
+from xtc_ds.bench import ENGINES, Competition, Result
+from xtc_ds.bench.report import COLUMNS, rows, to_dict
+
+# Binary weights, 8-bit inputs; the tables of words, positions and types as well, the head at 8 bits.
+GROUPS = {"start_bits": 1, "target_bits": 1}
+BLOCK: dict[str, Any] = {
+    "weight_quantization": {
+        "shared_parameters": {"enabled": True, "quantize_weight_in_forward": True, "schedule_offset": 0},
+        "different_groups": {"all": {"params": GROUPS, "modules": ["*"], "exclude": ["^classifier$"]}},
+    },
+    "activation_quantization": {
+        "shared_parameters": {"enabled": True, "schedule_offset": 0, "range_calibration": "dynamic"},
+        "different_groups": {
+            "all": {"params": {"bits": 8}, "modules": ["*"], "exclude": ["embeddings", "^classifier$"]}
+        },
+    },
+    "export": {"float_dtype": "float16"},
+}
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("encoder", "decode"))
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=0.4, help="length of an engine's turn")
+    parser.add_argument("--layers", type=int, nargs="+", default=[12, 5])
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path)
+    arguments = parser.parse_args()
+    print(machine(arguments.threads) + "\n")
+    if arguments.what == "decode":
+        found: Any = decode_rows(arguments.threads, arguments.rounds)
+        print(decode_table(found))
+    else:
+        found = encoder(arguments)
+    print(f"\nload at the end: {os.getloadavg()[0]:.1f}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+def machine(threads: int) -> str:
+    """The processor, cores, threads, and the load before anything runs."""
+    name = platform.processor()
+    if Path("/proc/cpuinfo").exists():
+        name = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8")).group(1)  # type: ignore[union-attr]
+    load = os.getloadavg()[0]
+    return f"{name}, {os.cpu_count()} cores, {threads} threads, torch {torch.__version__}, load before: {load:.1f}"
+
+
+def encoder(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Print a table for each depth and batch size; returns all figures."""
+    found: dict[str, Any] = {}
+    points: list[tuple[str, Result]] = []
+    torch.set_num_threads(arguments.threads)
+    with tempfile.TemporaryDirectory() as scratch:
+        for layers in arguments.layers:
+            folder = Path(scratch) / str(layers)
+            export_bert(folder, layers)
+            results: list[Result] = []
+            with Competition(folder, list(ENGINES), arguments.threads) as competition:
+                for batch in arguments.batch:
+                    chosen = competition.run(batch, arguments.tokens, arguments.rounds, arguments.seconds)
+                    print_table(f"{layers} layers, batch {batch} x {arguments.tokens} tokens", chosen)
+                    results += chosen
+                    if batch == arguments.batch[0]:
+                        points += [(f"{layers} layers", result) for result in chosen]
+            for name, packages in competition.missing.items():
+                print(f"not installed: {ENGINES[name].label} ({', '.join(packages)})")
+            found[f"{layers} layers"] = to_dict(results, competition.missing)
+    if arguments.plot:
+        plot(points, arguments.plot)
+    return found
+
+
+def export_bert(folder: Path, layers: int) -> None:
+    """A classifier of BERT-base's shape, packed."""
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(BertConfig(num_hidden_layers=layers)).eval()
+    xtc_ds.compress(model, xtc_ds.parse_block(BLOCK))
+    xtc_ds.export_packed(model, folder)
+
+
+def print_table(title: str, results: list[Result]) -> None:
+    """As Markdown."""
+    print(f"| {title} | " + " | ".join(COLUMNS[1:]) + " |")
+    print("|---" * len(COLUMNS) + "|")
+    for row in rows(results):
+        print("| " + " | ".join(row) + " |")
+    print(flush=True)
+
+
+def plot(points: list[tuple[str, Result]], file: Path) -> None:
+    """Size of the file against time, a point for each engine and depth."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise SystemExit("--plot needs matplotlib: pip install matplotlib") from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 5.5))
+    for depth, marker in zip(dict.fromkeys(depth for depth, _ in points), "os^v", strict=False):
+        chosen = [result for found, result in points if found == depth]
+        axes.scatter([r.median for r in chosen], [r.file / 1e6 for r in chosen], marker=marker, label=depth)
+        for result in chosen:
+            place = (result.median, result.file / 1e6)
+            axes.annotate(ENGINES[result.engine].label, place, (4, 3), textcoords="offset points", fontsize=7)
+    axes.set(xscale="log", yscale="log", xlabel="ms for one sample", ylabel="file, MB")
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(file, dpi=120)
+
+
+if __name__ == "__main__":
+    main()

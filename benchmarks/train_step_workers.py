@@ -1,0 +1,90 @@
+"""The processes of ``train_step.py``, and the lengths of the batches they train on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from train_step_models import SHAPES, spread_lengths
+
+__all__ = ["Worker", "sample_lengths", "start"]
+
+_FOLDER = Path(__file__).resolve().parent
+# What is freed goes back to the system at once: else glibc's habits hide what a case needs.
+_HEAP = {"MALLOC_ARENA_MAX": "1", "PYTHONHASHSEED": "0", "DS_ACCELERATOR": "cpu", "TOKENIZERS_PARALLELISM": "false"}
+
+
+class Worker:
+    """A process that takes steps when told to."""
+
+    def __init__(self, python: str, task: dict[str, Any]) -> None:
+        environment = {**os.environ, **_HEAP, "PYTHONPATH": os.pathsep.join([str(_FOLDER), str(_FOLDER.parent)])}
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - a pipe that nobody reads would fill up
+        self._process = subprocess.Popen(
+            [python, str(_FOLDER / "train_step_worker.py")],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=environment,
+        )  # fmt: skip
+        self.first = self.ask(json.dumps(task))
+
+    def ask(self, line: str) -> dict[str, Any]:
+        """Its answer. Raises SystemExit with the end of what it printed if it died."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+            answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        except (BrokenPipeError, ValueError):
+            self._process.communicate()
+            self._errors.seek(0)
+            ended = f"a worker ended with {self._process.returncode}"
+            raise SystemExit(f"{ended}:\n{self._errors.read()[-3000:]}") from None
+        return answer
+
+    def close(self) -> None:
+        """End it."""
+        self._process.communicate()
+
+
+def start(
+    case: str, shape: str, lengths: list[list[int]], threads: int, environment: str | None
+) -> tuple[Worker | None, str]:
+    """A worker that is ready, or None and why not."""
+    python = str(Path(environment) / "bin" / "python") if environment else sys.executable
+    if case.startswith("deepspeed") and environment is None:
+        return None, "needs --deepspeed_0196"
+    worker = Worker(python, {"case": case, "shape": shape, "lengths": lengths, "threads": threads})
+    if "unavailable" in worker.first:
+        worker.close()
+        return None, str(worker.first["unavailable"])
+    return worker, ""
+
+
+def sample_lengths(shape_name: str, count: int, glue: str | None) -> list[list[int]]:
+    """Tokens of the rows of ``count`` batches, spread evenly over an epoch's batches from short to long."""
+    shape = SHAPES[shape_name]
+    if shape.tokens is not None:
+        return [[shape.tokens] * shape.batch]
+    batches = sorted(_epoch(glue, shape.batch), key=max)
+    return [batches[int((i + 0.5) * len(batches) / count)] for i in range(count)]
+
+
+def _epoch(glue: str | None, size: int) -> list[list[int]]:
+    from xtc_launcher import LengthGroupedBatchSampler
+
+    lengths = spread_lengths(3668) if glue is None else _mrpc(glue)
+    return [[lengths[row] for row in batch] for batch in LengthGroupedBatchSampler(lengths, size)]
+
+
+def _mrpc(folder: str) -> list[int]:
+    from transformers import AutoTokenizer
+    from xtc_launcher import encode
+    from xtc_launcher.models import demo_model_path
+    from xtc_launcher.tasks import load_task
+
+    tokenizer = AutoTokenizer.from_pretrained(demo_model_path())
+    return encode(tokenizer, load_task("mrpc", folder).train, 128).lengths

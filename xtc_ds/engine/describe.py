@@ -1,0 +1,25 @@
+"""What a checkpoint says of its model, so that it can be exported without the script that trained it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from torch import nn
+
+__all__ = ["describe_model"]
+
+
+def describe_model(module: nn.Module) -> dict[str, Any]:
+    """Plain data: ``class``, ``dtype`` of the weights in the forward, ``config`` of a Hugging Face model (else None),
+    and ``about``, what the model card will tell.
+    """
+    config = getattr(module, "config", None)
+    text = getattr(config, "to_json_string", None)
+    floats = (parameter.dtype for parameter in module.parameters() if parameter.is_floating_point())
+    return {
+        "class": type(module).__name__,
+        "dtype": str(next(floats, "float32")).removeprefix("torch."),
+        "config": None if text is None else json.loads(text(use_diff=False)),
+        "about": dict(getattr(module, "xtc_about", None) or {}),
+    }

@@ -1,0 +1,55 @@
+"""What the containers of ``export_to`` have in common."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from xtc_ds.errors import ExportError
+
+__all__ = ["EngineReport", "Written", "refuse", "require"]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a container's writer says of its files.
+
+    differs: what the engine computes otherwise than the frozen model; empty where only the order of sums differs.
+    """
+
+    differs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EngineReport:
+    """What was written. Sizes in bytes, measured on disk.
+
+    files: name to size. file_bytes: their sum. differs: what the engine computes otherwise than the frozen model.
+    """
+
+    folder: Path
+    container: str
+    files: dict[str, int] = field(default_factory=dict)
+    differs: tuple[str, ...] = ()
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of all files."""
+        return sum(self.files.values())
+
+
+def require(container: str, *packages: str) -> None:
+    """Raise ExportError, with the command that helps, where a package is not installed."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ExportError(
+            f"{container}: needs the package{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "
+            f"pip install 'xtc-ds[{container}]'"
+        )
+
+
+def refuse(container: str, layer: str, why: str, remedy: str) -> ExportError:
+    """The error for a layer that a container cannot hold exactly."""
+    return ExportError(f"{container}: {layer}: {why}; {remedy}")

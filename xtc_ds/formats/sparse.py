@@ -1,0 +1,140 @@
+"""Weights of which most are zero: the kept ones in a row, and where they belong.
+
+The places are either one bit a weight, or, where ``kept`` of every ``of`` neighbouring inputs stay ("2:4"), the number
+of the combination that each group keeps: a group that keeps the places p_1 < p_2 < .. has the number
+C(p_1, 1) + C(p_2, 2) + .. (the combinatorial number system), in as many bits as C(of, kept) combinations need.
+
+Shape legend: O and I = output and input features or channels.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from xtc_ds.errors import FormatError
+from xtc_ds.formats.bits import pack_bits, packed_size, unpack_bits
+
+__all__ = ["MOST_COMBINATIONS", "SparseStorage", "pattern_fits", "smallest_storage"]
+
+# Numbers of combinations fit a byte.
+MOST_COMBINATIONS = 256
+
+
+@dataclass(frozen=True)
+class SparseStorage:
+    """How a sparse weight lies in a file.
+
+    kept: how many weights are stored. pattern: (kept, of), or None for one bit a weight.
+    format: weight format of the stored codes; None where the weights are floats. It is the layer's own, or binary
+        where the layer's is ternary for the sake of its zeros.
+    """
+
+    kept: int
+    pattern: tuple[int, int] | None
+    format: str | None
+
+    def mask_bytes(self, numel: int) -> int:
+        """Bytes of the places of ``numel`` weights."""
+        if self.pattern is None:
+            return packed_size(numel, 1)
+        return packed_size(numel // self.pattern[1], _index_bits(self.pattern))
+
+    def pack_mask(self, mask: Tensor) -> Tensor:
+        """The places as a flat uint8 tensor. mask: bool, (O, I) or (O, I, kH, kW), which fits the pattern."""
+        flat = self.arranged(mask)
+        if self.pattern is None:
+            return pack_bits(flat.to(torch.uint8), 1)
+        kept, of = self.pattern
+        places = flat.reshape(-1, of).to(torch.uint8).nonzero()[:, 1].reshape(-1, kept)
+        table = torch.tensor([[math.comb(place, n + 1) for n in range(kept)] for place in range(of)])
+        numbers = sum(table[places[:, n], n] for n in range(kept))
+        assert isinstance(numbers, Tensor)
+        return pack_bits(numbers.to(torch.uint8), _index_bits(self.pattern))
+
+    def unpack_mask(self, packed: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """The inverse of ``pack_mask``. Raises FormatError where the bytes are no such places."""
+        numel = math.prod(shape)
+        if packed.dtype != torch.uint8 or packed.dim() != 1 or packed.numel() != self.mask_bytes(numel):
+            raise FormatError(
+                f"the mask of {numel} weights takes {self.mask_bytes(numel)} bytes (flat, uint8); "
+                f"found {tuple(packed.shape)} of {packed.dtype}"
+            )
+        if self.pattern is None:
+            flat = unpack_bits(packed, 1, numel).bool()
+        else:
+            kept, of = self.pattern
+            numbers = unpack_bits(packed, _index_bits(self.pattern), numel // of)
+            if numbers.numel() and int(numbers.max()) >= math.comb(of, kept):
+                raise FormatError(f"the mask names combination {int(numbers.max())} of {math.comb(of, kept)}")
+            flat = _combinations(self.pattern).to(packed.device).index_select(0, numbers.int()).reshape(-1)
+        if (found := int(flat.sum())) != self.kept:
+            raise FormatError(f"the mask keeps {found} weights; {self.kept} are stored")
+        return self._restored(flat, shape)
+
+    def kept_values(self, values: Tensor, mask: Tensor) -> Tensor:
+        """The values that stay, flat, in the order in which they are stored."""
+        return self.arranged(values)[self.arranged(mask)]
+
+    def scattered(self, kept: Tensor, mask: Tensor) -> Tensor:
+        """The inverse of ``kept_values``: the whole tensor of the mask's shape, 0 elsewhere."""
+        flat = kept.new_zeros(mask.numel())
+        flat[self.arranged(mask)] = kept
+        return self._restored(flat, tuple(mask.shape))
+
+    def arranged(self, w: Tensor) -> Tensor:
+        """Flat: row-major; with a pattern the inputs of one position of a kernel side by side, (O, kH, kW, I)."""
+        return (w.permute(0, 2, 3, 1) if self.pattern is not None and w.dim() == 4 else w).reshape(-1)
+
+    def _restored(self, flat: Tensor, shape: tuple[int, ...]) -> Tensor:
+        if self.pattern is None or len(shape) == 2:
+            return flat.reshape(shape)
+        outputs, inputs, height, width = shape
+        return flat.reshape(outputs, height, width, inputs).permute(0, 3, 1, 2).contiguous()
+
+
+def pattern_fits(pattern: tuple[int, int], mask: Tensor) -> bool:
+    """Whether ``mask``, bool, (O, I) or (O, I, kH, kW), keeps so many of each group."""
+    kept, of = pattern
+    if mask.shape[1] % of:
+        return False
+    inputs_last = mask.permute(0, 2, 3, 1) if mask.dim() == 4 else mask
+    return bool((inputs_last.reshape(-1, of).sum(1) == kept).all())
+
+
+def smallest_storage(
+    numel: int, kept: int, pattern: tuple[int, int] | None, format: str | None, kept_bytes: int, dense_bytes: int
+) -> SparseStorage | None:
+    """The smallest storage of ``kept`` out of ``numel`` weights; None where that of all of them takes less.
+
+    kept_bytes: of the kept weights alone; dense_bytes: of all weights with what else says which are zero.
+    """
+    fits = pattern is not None and math.comb(pattern[1], pattern[0]) <= MOST_COMBINATIONS
+    storage = SparseStorage(kept, pattern if fits else None, format)
+    return storage if kept_bytes + storage.mask_bytes(numel) < dense_bytes else None
+
+
+def _index_bits(pattern: tuple[int, int]) -> int:
+    # A single combination still takes a bit: no bits would leave nothing to unpack.
+    return max(1, (math.comb(pattern[1], pattern[0]) - 1).bit_length())
+
+
+def _combinations(pattern: tuple[int, int]) -> Tensor:
+    """Row i: the mask of combination i, bool, (C(of, kept), of)."""
+    # What is made while a program is traced is no tensor to keep: the rows are.
+    return torch.tensor(_combination_rows(pattern))
+
+
+@cache
+def _combination_rows(pattern: tuple[int, int]) -> list[list[bool]]:
+    kept, of = pattern
+    rows = [[False] * of for _ in range(math.comb(of, kept))]
+    for places in itertools.combinations(range(of), kept):
+        index = sum(math.comb(place, n + 1) for n, place in enumerate(places))
+        rows[index] = [place in places for place in range(of)]
+    return rows

@@ -1,0 +1,51 @@
+"""What an encoder does between its linear layers, on the native kernel: GELU, and a sum with layer normalization.
+
+Both write over their first argument, which the linear layer before has just made.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from xtc_ds.kernels.native import native_library
+
+__all__ = ["add_norm_", "encoder_kernel_works", "gelu_"]
+
+_AVX512 = 2
+
+
+def encoder_kernel_works(*tensors: Tensor) -> bool:
+    """Whether the kernel takes these tensors here and now: float32 in memory, no gradient, nobody watching."""
+    library = native_library()
+    return (
+        library is not None
+        and library.path == _AVX512
+        and all(type(x) in (Tensor, torch.nn.Parameter) and x.device.type == "cpu" for x in tensors)
+        and all(x.dtype == torch.float32 and x.is_contiguous() for x in tensors)
+        and not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors[:2]))
+        and not torch._C._len_torch_dispatch_stack()
+        and torch._C._get_tracing_state() is None
+    )
+
+
+def gelu_(x: Tensor) -> Tensor:
+    """``x * Phi(x)`` in place, to 1.5e-7."""
+    library = native_library()
+    assert library is not None, "callers ask for the library first"
+    columns = x.shape[-1]
+    status = library.gelu(x.data_ptr(), x.numel() // max(columns, 1), columns, torch.get_num_threads())
+    assert status == 0, "the kernel refused its arguments"
+    return x
+
+
+def add_norm_(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Layer normalization of ``x + residual`` (..., D), written to ``x``. weight, bias: (D,)."""
+    library = native_library()
+    assert library is not None, "callers ask for the library first"
+    status = library.add_norm(
+        x.data_ptr(), residual.data_ptr(), weight.data_ptr(), bias.data_ptr(), eps, x.numel() // len(weight),
+        len(weight), torch.get_num_threads(),
+    )  # fmt: skip
+    assert status == 0, "the kernel refused its arguments"
+    return x

@@ -1,0 +1,158 @@
+"""A linear layer with a packed weight and an input quantized on the way, on the native kernel.
+
+The same numbers as ``linear_on_codes``, to the last bit: the integer product is exact, and it is rescaled in the same
+order. Two ways lead to the kernel: ``PackedProduct``, bound once and quick to call, and the operator
+``torch.ops.xtc_ds.packed_linear``, which ``torch.compile`` and ``torch.export`` can trace.
+
+Shape legend: T = tokens, I = input features, O = output features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from xtc_ds.errors import FormatError
+from xtc_ds.formats import ActivationFormat, WeightFormat, get_format
+from xtc_ds.kernels.native import TiledLayer, native_library
+from xtc_ds.kernels.tiles import tiles_of, version_of
+
+__all__ = ["PackedProduct"]
+
+_KERNEL_DTYPES = (torch.float32, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """A layer made of these tensors, which are kept so that no others can take their place in memory."""
+
+    packed: Tensor
+    scale: Tensor
+    bias: Tensor | None
+    range_: Tensor | None
+    versions: int
+    layer: TiledLayer
+
+
+class PackedProduct:
+    """Multiplies with the packed codes (O, I) of one layer; holds what was made of the tensors last seen.
+
+    weight_format: a grid around zero. activation: symmetric. whole_bytes: see ``tiles_of``.
+    """
+
+    def __init__(
+        self, weight_format: WeightFormat, shape: tuple[int, int], activation: ActivationFormat, whole_bytes: bool
+    ) -> None:
+        self.weight_format, self.shape, self.x_bits, self.whole_bytes = (
+            weight_format, shape, activation.bits, whole_bytes
+        )  # fmt: skip
+        self._bound: _Bound | None = None
+
+    @staticmethod
+    def possible(x: Tensor) -> bool:
+        """Whether the kernel, or what stands for it while tracing, takes this input."""
+        return x.device.type in ("cpu", "meta") and _has_kernel()
+
+    def __call__(self, x: Tensor, packed: Tensor, scale: Tensor, bias: Tensor | None, range_: Tensor | None) -> Tensor:
+        """``x`` (..., I) to (..., O) in its dtype.
+
+        packed: uint8. scale: (O,) or (1,). bias: (O,). range_: the static (minimum, maximum) of ``x``; None: dynamic.
+        """
+        if not _is_plain(x):
+            result: Tensor = torch.ops.xtc_ds.packed_linear(
+                x, packed, scale, bias, range_, self.weight_format.name, *self.shape, self.x_bits, self.whole_bytes
+            )
+            return result
+        # Versions only grow, so that their sum says enough.
+        versions = version_of(packed) + version_of(scale) + (0 if bias is None else version_of(bias))
+        if range_ is not None:
+            versions += version_of(range_)
+        bound = self._bound
+        if (
+            bound is None
+            or bound.versions != versions
+            or bound.packed is not packed
+            or bound.scale is not scale
+            or bound.bias is not bias
+            or bound.range_ is not range_
+        ):
+            layer = _bind(packed, scale, bias, range_, self.weight_format, self.shape, self.x_bits, self.whole_bytes)
+            bound = self._bound = _Bound(packed, scale, bias, range_, versions, layer)
+        return _run(bound.layer, x)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _has_kernel() -> bool:
+    return native_library() is not None
+
+
+def _is_plain(x: Tensor) -> bool:
+    """Whether ``x`` is a tensor in memory and nobody watches the operators that are called on it."""
+    return (
+        type(x) is Tensor
+        and x.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and not torch._C._len_torch_dispatch_stack()
+        and torch._C._get_tracing_state() is None
+    )
+
+
+def _bind(
+    packed: Tensor,
+    scale: Tensor,
+    bias: Tensor | None,
+    range_: Tensor | None,
+    weight_format: WeightFormat,
+    shape: tuple[int, int],
+    x_bits: int,
+    whole_bytes: bool,
+) -> TiledLayer:
+    if any(tensor is not None and tensor.device.type != "cpu" for tensor in (packed, scale, bias, range_)):
+        raise FormatError(f"the input is on the CPU, the packed weight on {packed.device}; move the model or its input")
+    weight = tiles_of(packed, weight_format, shape, whole_bytes)
+    x_scale = None if range_ is None else float(2 * range_.float().abs().max() / 2**x_bits)
+    return TiledLayer(weight, scale.detach().float().expand(shape[0]), bias, x_bits, x_scale)
+
+
+def _run(layer: TiledLayer, x: Tensor) -> Tensor:
+    if not x.dim() or x.shape[-1] != layer.weight.inputs:
+        raise FormatError(f"an input of shape {tuple(x.shape)} for a layer that takes {layer.weight.inputs} features")
+    x_TI = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
+    y_TO = layer(x_TI) if x.dtype in _KERNEL_DTYPES else layer(x_TI.float()).to(x.dtype)
+    return y_TO if x.dim() == 2 else y_TO.view(*x.shape[:-1], layer.outputs)
+
+
+@torch.library.custom_op("xtc_ds::packed_linear", mutates_args=(), device_types="cpu")
+def _packed_linear(
+    x: Tensor,
+    packed: Tensor,
+    scale: Tensor,
+    bias: Tensor | None,
+    range_: Tensor | None,
+    weight_format: str,
+    outputs: int,
+    inputs: int,
+    x_bits: int,
+    whole_bytes: bool,
+) -> Tensor:
+    shape = (outputs, inputs)
+    return _run(_bind(packed, scale, bias, range_, get_format(weight_format), shape, x_bits, whole_bytes), x)
+
+
+@_packed_linear.register_fake
+def _(
+    x: Tensor,
+    packed: Tensor,
+    scale: Tensor,
+    bias: Tensor | None,
+    range_: Tensor | None,
+    weight_format: str,
+    outputs: int,
+    inputs: int,
+    x_bits: int,
+    whole_bytes: bool,
+) -> Tensor:
+    torch._check(x.shape[-1] == inputs)  # type: ignore[no-untyped-call]
+    return x.new_empty((*x.shape[:-1], outputs))

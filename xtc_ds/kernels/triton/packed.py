@@ -1,0 +1,148 @@
+"""A linear layer with a packed weight on the Triton kernels.
+
+The same numbers as ``linear_on_codes``: to the last bit where the input is quantized, up to the order of float sums
+where it is not. Two ways lead to the kernels: a call bound once, and operators that graphs can hold.
+
+Shape legend: T = tokens, I = input features, O = output features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import xtc_ds.kernels.triton.ops  # noqa: F401  (registers the operators)
+from xtc_ds.errors import FormatError
+from xtc_ds.formats import ActivationFormat, Grouping, WeightFormat
+from xtc_ds.kernels.tiles import version_of
+from xtc_ds.kernels.triton.availability import takes_input, takes_weight, triton_available
+from xtc_ds.kernels.triton.linear import TritonWeight, code_product, quantize_input, weight_only_linear
+from xtc_ds.kernels.triton.sharing import shared_codes
+from xtc_ds.kernels.triton.words import words_of
+
+__all__ = ["TritonProduct"]
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """What was made of these tensors, which are kept so that no others can take their place in memory."""
+
+    packed: Tensor
+    scale: Tensor
+    range_: Tensor | None
+    versions: int
+    weight: TritonWeight
+    scale_O: Tensor
+    x_scale: Tensor | None
+
+
+class TritonProduct:
+    """Multiplies with the packed codes (O, I) of one layer; holds what was made of the tensors last seen.
+
+    weight_format: a grid around zero, one scale per output. activation: symmetric; None: the input stays in half
+    precision. whole_bytes: see ``words_of``.
+    """
+
+    def __init__(
+        self, weight_format: WeightFormat, shape: tuple[int, int], activation: ActivationFormat | None,
+        whole_bytes: bool = False,
+    ) -> None:  # fmt: skip
+        self.weight_format, self.shape, self.whole_bytes = weight_format, shape, whole_bytes
+        self.x_bits = None if activation is None else activation.bits
+        self._bound: _Bound | None = None
+
+    @staticmethod
+    def possible(
+        x: Tensor,
+        weight_format: WeightFormat,
+        grouping: Grouping,
+        shape: tuple[int, ...],
+        activation: ActivationFormat | None,
+    ) -> bool:
+        """Whether the kernels take this input and a weight of this kind."""
+        return (
+            triton_available(x.device)
+            and takes_weight(weight_format, grouping, shape)
+            and (activation is None or activation.symmetric)
+            and takes_input(x.dtype, None if activation is None else activation.bits)
+        )
+
+    def __call__(self, x: Tensor, packed: Tensor, scale: Tensor, bias: Tensor | None, range_: Tensor | None) -> Tensor:
+        """``x`` (..., I) to (..., O) in its dtype. Waits for the device on the first call alone.
+
+        packed: uint8. scale: (O,) or (1,). bias: (O,). range_: the static (minimum, maximum) of ``x``; None: dynamic.
+        Raises FormatError where the input has another number of features or is on another device than the weight.
+        """
+        if not x.dim() or x.shape[-1] != self.shape[1]:
+            raise FormatError(f"an input of shape {tuple(x.shape)} for a layer that takes {self.shape[1]} features")
+        if x.device != packed.device:
+            raise FormatError(
+                f"the input is on {x.device}, the packed weight on {packed.device}; move the model or its input"
+            )
+        y_TO = self._bound_call(x, packed, scale, bias, range_) if _is_plain(x) else (
+            self._traced_call(x, packed, scale, bias, range_)
+        )  # fmt: skip
+        return y_TO.reshape(*x.shape[:-1], self.shape[0])
+
+    def _bound_call(
+        self, x: Tensor, packed: Tensor, scale: Tensor, bias: Tensor | None, range_: Tensor | None
+    ) -> Tensor:
+        bound = self._bind(packed, scale, range_)
+        if self.x_bits is None:
+            return weight_only_linear(x.reshape(-1, x.shape[-1]), bound.weight, bound.scale_O, bias)
+        if bound.x_scale is None:
+            codes = shared_codes(x, self.x_bits)
+        else:
+            codes = quantize_input(x.reshape(-1, x.shape[-1]), self.x_bits, bound.x_scale)
+        return code_product(codes, bound.weight, bound.scale_O, bias, x.dtype)
+
+    def _bind(self, packed: Tensor, scale: Tensor, range_: Tensor | None) -> _Bound:
+        # Versions only grow, so that their sum says enough.
+        versions = sum(version_of(tensor) for tensor in (packed, scale, range_) if tensor is not None)
+        bound = self._bound
+        if (
+            bound is None
+            or bound.versions != versions
+            or bound.packed is not packed
+            or bound.scale is not scale
+            or bound.range_ is not range_
+        ):
+            weight = words_of(packed, self.weight_format, self.shape, self.whole_bytes)
+            bound = self._bound = _Bound(
+                packed, scale, range_, versions, weight, self._scale_O(scale), self._x_scale(range_)
+            )
+        return bound
+
+    def _scale_O(self, scale: Tensor) -> Tensor:
+        return scale.detach().float().reshape(-1).expand(self.shape[0]).contiguous()
+
+    def _x_scale(self, range_: Tensor | None) -> Tensor | None:
+        if range_ is None or self.x_bits is None:
+            return None
+        x_scale: Tensor = 2 * range_.float().abs().max() / 2**self.x_bits
+        return x_scale.reshape(1)
+
+    def _traced_call(
+        self, x: Tensor, packed: Tensor, scale: Tensor, bias: Tensor | None, range_: Tensor | None
+    ) -> Tensor:
+        ops, x_TI = torch.ops.xtc_ds, x.reshape(-1, x.shape[-1])
+        weight = (packed, self._scale_O(scale), bias, self.weight_format.name, *self.shape, self.whole_bytes)
+        y_TO: Tensor
+        if self.x_bits is None:
+            y_TO = ops.triton_weight_only(x_TI, *weight)
+        else:
+            codes = ops.triton_quantize(x_TI, self.x_bits, self._x_scale(range_))
+            y_TO = ops.triton_product(*codes, *weight, x.dtype)
+        return y_TO
+
+
+def _is_plain(x: Tensor) -> bool:
+    """Whether ``x`` is a tensor in memory and nobody watches the operators that are called on it."""
+    return (
+        type(x) is Tensor
+        and not torch.compiler.is_compiling()
+        and not torch._C._len_torch_dispatch_stack()
+        and torch._C._get_tracing_state() is None
+    )
