@@ -26,7 +26,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--tokens", type=_positive, default=128, metavar="N", help="tokens of each sample")
     parser.add_argument("--threads", type=_positive, default=os.cpu_count() or 1, metavar="N")
     parser.add_argument("--rounds", type=_positive, default=7, metavar="N", help="turns that each engine has")
-    parser.add_argument("--seconds", type=float, default=0.5, metavar="S", help="length of a turn (3 calls at least)")
+    parser.add_argument("--seconds", type=float, default=0.5, metavar="S", help="length of a turn (one call at least)")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.set_defaults(run=run)
 

@@ -22,6 +22,8 @@
 #include "quantize.h"
 #include "vnni.h"
 
+#include <sched.h>
+
 #if defined(_OPENMP)
 #include <omp.h>
 #endif
@@ -111,6 +113,28 @@ void xtc_tile(const int8_t *codes, int64_t outputs, int64_t inputs, int bits, in
 
 /* ---------------------------------------------------------------- quantizing */
 
+struct input {
+    const void *x;
+    int is_bf16, bits, path;
+    int64_t inputs, stride;
+    float fixed_scale;
+    uint8_t *u8;
+    int32_t *sums;
+    float *scales;
+};
+
+static void quantize_token(const struct input *in, int64_t token)
+{
+    const void *row = (const char *)in->x + token * in->inputs * (in->is_bf16 ? 2 : 4);
+    uint8_t *u8 = in->u8 + token * in->stride;
+#if XTC_X86
+    if (in->path == AVX512_VNNI)
+        in->sums[token] = quantize_row_avx512(row, in->is_bf16, in->inputs, in->stride, in->bits, in->fixed_scale, u8, in->scales + token);
+    else
+#endif
+        in->sums[token] = quantize_row(row, in->is_bf16, in->inputs, in->stride, in->bits, in->fixed_scale, u8, in->scales + token);
+}
+
 /*
  * x (T, I), contiguous, float32 or (is_bf16) bfloat16, as symmetric codes of `bits` bits: u8 (T, stride_of(I)) = code + 128,
  * their sums (T) and scales (T). fixed_scale: of a static range; negative: one per token. Returns 0, or -1 where an argument is
@@ -119,22 +143,15 @@ void xtc_tile(const int8_t *codes, int64_t outputs, int64_t inputs, int bits, in
 int xtc_quantize(const void *x, int is_bf16, int64_t tokens, int64_t inputs, int bits, float fixed_scale, uint8_t *u8, int32_t *sums,
                  float *scales, int threads, int path)
 {
-    const int64_t stride = stride_of(inputs);
     if (bits < 2 || bits > 8 || tokens < 0 || inputs < 1 || path < 0 || path > xtc_best_path())
         return -1;
+    const struct input in = {x, is_bf16, bits, path, inputs, stride_of(inputs), fixed_scale, u8, sums, scales};
     const int team = workers(tokens * inputs / 2, threads);
 #if defined(_OPENMP)
 #pragma omp parallel for schedule(static) num_threads(team) if (team > 1)
 #endif
-    for (int64_t token = 0; token < tokens; token++) {
-        const void *row = (const char *)x + token * inputs * (is_bf16 ? 2 : 4);
-#if XTC_X86
-        if (path == AVX512_VNNI)
-            sums[token] = quantize_row_avx512(row, is_bf16, inputs, stride, bits, fixed_scale, u8 + token * stride, scales + token);
-        else
-#endif
-            sums[token] = quantize_row(row, is_bf16, inputs, stride, bits, fixed_scale, u8 + token * stride, scales + token);
-    }
+    for (int64_t token = 0; token < tokens; token++)
+        quantize_token(&in, token);
     (void)team;
     return 0;
 }
@@ -269,6 +286,57 @@ VNNI_TARGET static void blocked_vnni(const struct task *t, int64_t first, int64_
 /* Bytes of scratch memory that xtc_product needs. */
 int64_t xtc_scratch_bytes(int64_t inputs, int threads) { return (int64_t)threads * 2 * stride_of(inputs) * PANEL; }
 
+/* Waits until all threads of a team are here: short, so that sleeping would take longer; where a processor is missing, it yields. */
+static void meet(int *arrived, int all)
+{
+    __atomic_add_fetch(arrived, 1, __ATOMIC_ACQ_REL);
+    for (int turn = 0; __atomic_load_n(arrived, __ATOMIC_ACQUIRE) < all; turn++)
+        if (turn > 2000)
+            sched_yield();
+}
+
+/* The product; `in`, if given, is quantized before, by the same threads. */
+static void run_product(const struct task *t, const struct input *in, int path, uint8_t *scratch, int threads)
+{
+    const int64_t panels = panels_of(t->outputs), inputs = t->blocks * (8 / t->bits) * 4;
+    const int team = workers(t->tokens * inputs * t->outputs / 10, threads); /* a product is done faster than a rounding */
+    int arrived = 0;
+    int64_t taken = 0;
+#if defined(_OPENMP)
+#pragma omp parallel num_threads(team) if (team > 1)
+#endif
+    {
+        int me = 0, all = 1;
+#if defined(_OPENMP)
+        me = omp_get_thread_num();
+        all = omp_get_num_threads();
+#endif
+        if (in) {
+            for (int64_t token = t->tokens * me / all; token < t->tokens * (me + 1) / all; token++)
+                quantize_token(in, token);
+            if (all > 1)
+                meet(&arrived, all);
+        }
+        /* Panels by the four, some at a time, to whoever is free: a thread may be held up. */
+        const int64_t step = all == 1 ? panels : (panels / (8 * all) + 4) / 4 * 4;
+        for (int64_t first; (first = __atomic_fetch_add(&taken, step, __ATOMIC_RELAXED)) < panels;) {
+            const int64_t last = first + step < panels ? first + step : panels;
+#if XTC_X86
+            if (path == AVX512_VNNI && t->tokens >= UNPACK_FROM)
+                blocked_vnni(t, first, last, scratch + (int64_t)me * 2 * t->stride * PANEL);
+            else if (path == AVX512_VNNI)
+                direct_vnni(t, first, last);
+            else if (path == AVX2)
+                direct_avx2(t, first, last);
+            else
+#endif
+                direct_portable(t, first, last);
+        }
+    }
+    (void)team;
+    (void)scratch;
+}
+
 /*
  * u8, sums, scales: made by xtc_quantize of x (T, I). tiles, w_sums: made by xtc_tile. w_scale (O). bias (O) or NULL.
  * y: (T, O), float32 or (is_bf16) bfloat16. scratch: xtc_scratch_bytes. path: at most xtc_best_path(). Returns 0, or -1 where an
@@ -280,34 +348,9 @@ int xtc_product(const uint8_t *u8, const int32_t *sums, const float *scales, con
 {
     if ((bits != 1 && bits != 2 && bits != 4 && bits != 8) || tokens < 0 || inputs < 1 || outputs < 1 || path > xtc_best_path() || path < 0)
         return -1;
-    const int64_t panels = panels_of(outputs), stride = stride_of(inputs);
-    const int team = workers(tokens * inputs * outputs / 10, threads); /* a product is done faster than a rounding */
-    const struct task t = {u8, sums, scales, tiles, w_sums, w_scale, bias, y, tokens, outputs, blocks_of(inputs, bits), stride,
+    const struct task t = {u8, sums, scales, tiles, w_sums, w_scale, bias, y, tokens, outputs, blocks_of(inputs, bits), stride_of(inputs),
                            bits, mul, off, is_bf16};
-#if defined(_OPENMP)
-#pragma omp parallel num_threads(team) if (team > 1)
-#endif
-    {
-        int me = 0, all = 1;
-#if defined(_OPENMP)
-        me = omp_get_thread_num();
-        all = omp_get_num_threads();
-#endif
-        /* Whole fours of panels for each thread. */
-        const int64_t fours = (panels + 3) / 4, first = fours * me / all * 4;
-        const int64_t end = fours * (me + 1) / all * 4, last = end < panels ? end : panels;
-#if XTC_X86
-        if (path == AVX512_VNNI && tokens >= UNPACK_FROM)
-            blocked_vnni(&t, first, last, scratch + (int64_t)me * 2 * stride * PANEL);
-        else if (path == AVX512_VNNI)
-            direct_vnni(&t, first, last);
-        else if (path == AVX2)
-            direct_avx2(&t, first, last);
-        else
-#endif
-            direct_portable(&t, first, last);
-    }
-    (void)team;
+    run_product(&t, NULL, path, scratch, threads);
     return 0;
 }
 
@@ -328,10 +371,15 @@ int xtc_linear(const void *x, int x_bits, float fixed_scale, const uint8_t *tile
     scratch += (tokens * 4 + 63) / 64 * 64;
     float *scales = (float *)(void *)scratch;
     scratch += (tokens * 4 + 63) / 64 * 64;
-    if (xtc_quantize(x, is_bf16, tokens, inputs, x_bits, fixed_scale, u8, sums, scales, threads, path))
+    if ((bits != 1 && bits != 2 && bits != 4 && bits != 8) || x_bits < 2 || x_bits > 8 || tokens < 0 || inputs < 1 || outputs < 1 ||
+        path < 0 || path > xtc_best_path())
         return -1;
-    return xtc_product(u8, sums, scales, tiles, w_sums, w_scale, bias, y, is_bf16, tokens, inputs, outputs, bits, mul, off, scratch,
-                       threads, path);
+    const int64_t stride = stride_of(inputs);
+    const struct input in = {x, is_bf16, x_bits, path, inputs, stride, fixed_scale, u8, sums, scales};
+    const struct task t = {u8, sums, scales, tiles, w_sums, w_scale, bias, y, tokens, outputs, blocks_of(inputs, bits), stride,
+                           bits, mul, off, is_bf16};
+    run_product(&t, &in, path, scratch, threads);
+    return 0;
 }
 
 /* ---------------------------------------------------------------- attention */
