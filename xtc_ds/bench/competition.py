@@ -18,7 +18,8 @@ from xtc_ds.errors import ExportError
 
 __all__ = ["Competition", "Result"]
 
-# OpenMP's threads spin for a moment between two layers, for torch's engines as for ours, but not into another one's turn.
+# OpenMP's threads spin for a moment between two layers, for torch's engines as for ours, but not into the turn of
+# another engine.
 _SPIN = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "5000"}
 _QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", **_SPIN}
 
