@@ -135,7 +135,9 @@ def plot(points: list[tuple[str, Result]], file: Path) -> None:
         axes.scatter([r.median for r in chosen], [r.file / 1e6 for r in chosen], marker=marker, label=depth)
         for result in chosen:
             place = (result.median, result.file / 1e6)
-            axes.annotate(ENGINES[result.engine].label, place, (4, 3), textcoords="offset points", fontsize=7)
+            axes.annotate(
+                ENGINES[result.engine].label, place, (3, 4), textcoords="offset points", fontsize=7, rotation=30
+            )
     axes.set(xscale="log", yscale="log", xlabel="ms for one sample", ylabel="file, MB")
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend()

@@ -57,6 +57,25 @@ def test_a_model_made_under_zero_init_trains_like_one_that_was_not() -> None:
     assert all(hasattr(parameter, "ds_id") for parameter in partitioned.parameters())
 
 
+class _TiesWhileBuilt(nn.Module):
+    """Reads a weight in ``__init__`` alone, of which ``zero.Init`` keeps a copy under another name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.second.weight = self.first.weight
+
+
+def test_classes_that_zero_init_has_touched_are_compressed() -> None:
+    import deepspeed
+
+    with deepspeed.zero.Init(config_dict_or_path={"train_batch_size": 4, **ZERO_3}):
+        pass
+    model = _TiesWhileBuilt()
+    xtc_ds.compress(model, ds_config(block(bits=2, activation=None, exclude=[])))
+    assert len(list(compressed_layers(model))) == 2
+
+
 def test_freezing_under_zero_3_ships_the_trained_levels() -> None:
     """The shipped weights of a partitioned model have three levels, and are those of stage 0."""
     engines = [start(tiny_model(layers=2), **extra) for extra in (ZERO_3, {})]

@@ -15,6 +15,7 @@ from typing import Any
 
 from xtc_ds.bench.engines import ENGINES, FP32_FILE, Engine
 from xtc_ds.errors import ExportError
+from xtc_ds.export.inspection import inspect_folder
 
 __all__ = ["Competition", "Result"]
 
@@ -108,9 +109,11 @@ class Competition:
         return list(results.values())
 
     def file_bytes(self, engine: Engine) -> int:
-        """Bytes of the files that an engine reads; torch's peers would read the float32 file."""
+        """Bytes of the file that an engine reads; of torch's, as its checkpoint would be."""
         if engine.file is not None:
             return sum(file.stat().st_size for file in self.peers.glob(f"{engine.file}*"))
+        if engine.weight_bytes:
+            return inspect_folder(self.folder).dense_bytes * engine.weight_bytes // 4
         return sum(file.stat().st_size for file in self.folder.glob("*.safetensors"))
 
     def _write_peers(self, files: set[str]) -> None:

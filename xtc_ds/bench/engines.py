@@ -27,13 +27,15 @@ Run = Callable[[Tensor], Any]
 class Engine:
     """make: from (packed folder, folder with the peers' files, threads) to a function of token ids.
 
-    file: what it reads, in the peers' folder; None: the packed folder. exact: computes in float32.
+    file: what it reads, in the peers' folder. weight_bytes: of a weight in the ordinary checkpoint that it would read.
+        Without both: the packed folder. exact: computes in float32.
     """
 
     label: str
     make: Callable[[Path, Path, int], Run]
     packages: tuple[str, ...] = ()
     file: str | None = None
+    weight_bytes: int = 0
     exact: bool = False
 
     def missing(self) -> tuple[str, ...]:
@@ -113,9 +115,9 @@ ENGINES: dict[str, Engine] = {
     "packed": Engine("xtc_ds, packed", _packed("packed")),
     "fused": Engine("xtc_ds, fused", _packed("fused")),
     "unpacked": Engine("xtc_ds, unpacked to int8", _packed("unpacked")),
-    "torch-fp32": Engine("torch fp32", _torch_fp32, exact=True),
-    "torch-bf16": Engine("torch bf16", _torch_bf16),
-    "torch-int8": Engine("torch int8, dynamic", _torch_int8),
+    "torch-fp32": Engine("torch fp32", _torch_fp32, weight_bytes=4, exact=True),
+    "torch-bf16": Engine("torch bf16", _torch_bf16, weight_bytes=2),
+    "torch-int8": Engine("torch int8, dynamic", _torch_int8, weight_bytes=4),
     "onnx-fp32": Engine(
         "ONNX Runtime fp32", _onnxruntime(FP32_FILE), ("onnx", "onnxscript", "onnxruntime"), FP32_FILE, exact=True
     ),

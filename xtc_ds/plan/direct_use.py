@@ -28,6 +28,11 @@ def reads_weight_of(parent: nn.Module, child: str) -> str | None:
     return None
 
 
+def _builds(name: str) -> bool:
+    """Also asked of a function's own name: ``deepspeed.zero.Init`` leaves a class's ``__init__`` as ``_old_init``."""
+    return name in _BUILDING or name.startswith("resize_")
+
+
 @functools.cache
 def _methods(kind: type[nn.Module]) -> tuple[tuple[str, str], ...]:
     found: dict[str, tuple[str, str]] = {}
@@ -35,7 +40,7 @@ def _methods(kind: type[nn.Module]) -> tuple[tuple[str, str], ...]:
         if owner is nn.Module:
             break
         for name, member in vars(owner).items():
-            if name in found or name in _BUILDING or name.startswith("resize_") or not inspect.isfunction(member):
+            if name in found or not inspect.isfunction(member) or _builds(name) or _builds(member.__name__):
                 continue
             try:
                 found[name] = (f"{owner.__name__}.{name}", inspect.getsource(member))
