@@ -2,42 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import free_port
+from tests.ranks import run_ranks
 from xtc_ds.cli.main import main
 
 pytestmark = [pytest.mark.multirank, pytest.mark.slow]
 
-ROOT = Path(__file__).parents[2]
 Figures = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> Figures:
     """The figures of both ranks."""
-    out = tmp_path_factory.mktemp("scenarios")
-    runner = Path(sys.executable).with_name("deepspeed")
-    command = [str(runner), "--num_accelerators", "2", "--master_port", str(free_port())]
-    environment = {**os.environ, "DS_ACCELERATOR": "cpu", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, str(Path(__file__).with_name("scenarios.py")), str(out)],
-        env=environment,
-        cwd=out,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
-    return [json.loads((out / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    return run_ranks(Path(__file__).with_name("scenarios.py"), tmp_path_factory.mktemp("scenarios"), timeout=900)
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])

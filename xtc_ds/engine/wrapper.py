@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
 
     from xtc_ds.distillation import Distiller
 
-__all__ = ["EngineState", "wrap_engine"]
+__all__ = ["EngineState", "engine_of", "wrap_engine"]
 
 logger = logging.getLogger(__name__)
 
 _CLIENT_KEY = "xtc_ds"
+# The engine holds its model, so that a strong reference here would keep both.
+_engines: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Any]] = weakref.WeakKeyDictionary()
 
 
 @dataclass
@@ -109,11 +112,18 @@ def wrap_engine(engine: DeepSpeedEngine, plan: CompressionPlan, distiller: Disti
     broadcast_masks(module)
     engine.xtc = EngineState(plan, CompressionSchedule(module), distiller)
     engine.xtc.schedule.weights_changed()
+    _engines[module] = weakref.ref(engine)
     if isinstance(engine, _XtcEngineMixin):
         return engine
     base = type(engine)
     engine.__class__ = type(f"Xtc{base.__name__}", (_XtcEngineMixin, base), {"__doc__": base.__doc__})
     return engine
+
+
+def engine_of(model: nn.Module) -> Any:
+    """The last engine that was wrapped around a compressed model, while it lives; else None."""
+    found = _engines.get(model)
+    return None if found is None else found()
 
 
 def _applied_steps(engine: Any) -> int:

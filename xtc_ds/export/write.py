@@ -15,6 +15,7 @@ from torch import nn
 
 from xtc_ds.distributed import on_rank_zero
 from xtc_ds.errors import ExportError
+from xtc_ds.export.about import check_about
 from xtc_ds.export.card import CARD_NAME, is_own_card, write_card
 from xtc_ds.export.freeze import freeze
 from xtc_ds.export.quantization_config import QUANT_METHOD, describe_packed
@@ -22,7 +23,7 @@ from xtc_ds.export.shards import write_weights
 from xtc_ds.export.tensors import file_metadata, stored_tensors
 from xtc_ds.export.verify import CONFIG_CHECKSUM, config_checksum
 
-__all__ = ["MAX_SHARD_SIZE", "ExportReport", "export_packed", "write_files"]
+__all__ = ["MAX_SHARD_SIZE", "ExportReport", "check_target", "export_packed", "write_files"]
 
 MAX_SHARD_SIZE = "5GB"
 
@@ -44,6 +45,7 @@ def export_packed(
     *,
     max_shard_size: int | str = MAX_SHARD_SIZE,
     scores: Mapping[str, float | str] | None = None,
+    about: Mapping[str, str] | None = None,
 ) -> ExportReport:
     """Write ``model`` to ``folder``: its weights, ``config.json`` with its ``quantization_config``, and a model card.
 
@@ -52,22 +54,26 @@ def export_packed(
     tokenizer: saved beside the model if given.
     max_shard_size: weights that take more ("5GB", or bytes) lie in several files with an index.
     scores: what the model card tells, name to value; a frozen model keeps them for its next export.
+    about: more of that: "base_model" and "teacher" (by default those that came from the hub), "dataset" (where the
+        scores are from), "license", "language".
 
     The folder appears whole or not at all. One that exists is replaced only if it is an earlier export or
     empty; a README.md that is the user's stays. Raises ExportError, on all ranks, if it cannot be written.
     """
     frozen = freeze(model)
-    if scores is not None:
-        if wrong := [name for name, value in scores.items() if not isinstance(value, (int, float, str))]:
-            raise ExportError(f"scores: {wrong[0]} is {scores[wrong[0]]!r}; a number or a text is needed")
-        frozen.xtc_about = {**(getattr(frozen, "xtc_about", None) or {}), "scores": dict(scores)}  # type: ignore[assignment]
+    for name, value in (scores or {}).items():
+        if not isinstance(value, (int, float, str)):
+            raise ExportError(f"scores: {name} is {value!r}; a number or a text is needed")
+    told = {**check_about(about or {}), **({} if scores is None else {"scores": dict(scores)})}
+    if told:
+        frozen.xtc_about = {**(getattr(frozen, "xtc_about", None) or {}), **told}  # type: ignore[assignment]
     return on_rank_zero(lambda: _write(frozen, Path(folder), tokenizer, max_shard_size))
 
 
 def _write(frozen: nn.Module, folder: Path, tokenizer: Any, max_shard_size: int | str) -> ExportReport:
     target = Path(os.path.abspath(folder))
     try:
-        _check_target(target)
+        check_target(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:
@@ -115,7 +121,8 @@ def _header_bytes(file: Path) -> int:
         return 8 + int.from_bytes(stream.read(8), "little")
 
 
-def _check_target(folder: Path) -> None:
+def check_target(folder: Path) -> None:
+    """Raise ExportError where ``folder`` holds what an export must not replace."""
     if not folder.exists():
         return
     if not folder.is_dir():

@@ -1,0 +1,75 @@
+"""What compression adds to a run of Hugging Face's Trainer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from xtc_ds.engine.wrapper import engine_of
+from xtc_ds.errors import EngineError
+from xtc_ds.export import export_packed
+from xtc_ds.export.write import check_target
+
+__all__ = ["CompressionCallback"]
+
+
+class CompressionCallback(TrainerCallback):  # type: ignore[misc]
+    """Checks that the Trainer's model is compressed, logs bits and distillation losses, writes the packed model.
+
+    export_to: folder that ``export_packed`` writes when training ends, with the Trainer's tokenizer; None: nothing
+        is written. The checkpoints of the Trainer itself hold the weights in training, which are not small.
+    scores: for the model card, name to value.
+
+    Raises, when training starts, EngineError for a model that is not compressed, and ExportError for a folder that must
+    not be replaced.
+    """
+
+    def __init__(
+        self, export_to: str | os.PathLike[str] | None = None, scores: Mapping[str, float | str] | None = None
+    ) -> None:
+        self.export_to, self.scores = export_to, scores
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.export_to is not None:
+            check_target(Path(self.export_to).absolute())
+        _engine(kwargs["model"])
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        logs: dict[str, Any] = kwargs["logs"]
+        if "loss" not in logs:  # an evaluation, or the summary at the end
+            return
+        ours = _figures(_engine(kwargs["model"]))
+        logs.update(ours)
+        state.log_history[-1].update(ours)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.export_to is not None:
+            engine = _engine(kwargs["model"])
+            export_packed(engine, self.export_to, kwargs.get("processing_class"), scores=self.scores)
+
+
+def _engine(model: nn.Module) -> Any:
+    engine = engine_of(model)
+    if engine is None:
+        raise EngineError(
+            "CompressionCallback: the Trainer's model is not compressed; call xtc_ds.integrations.install() before "
+            "TrainingArguments(deepspeed=...) reads a config that has a compression_training block"
+        )
+    return engine
+
+
+def _figures(engine: Any) -> dict[str, float]:
+    """This rank's ``kd_<part>`` of the last step; the bits in force: ``weights_bits_<group>``, ``activations_...``."""
+    figures = {f"kd_{name}": value for name, value in engine.xtc.loss_parts().items()}
+    for what, groups in engine.xtc.schedule.bits().items():
+        figures |= {f"{what}_bits_{group}": bits for group, bits in groups.items()}
+    return figures
