@@ -14,7 +14,17 @@ from transformers import BertConfig, BertForSequenceClassification
 
 import xtc_ds
 
-__all__ = ["ALL_DISABLED", "CASES", "PLAIN", "Shape", "build_engine", "make_batch", "start_one_process", "train_step"]
+__all__ = [
+    "ALL_DISABLED",
+    "CASES",
+    "PLAIN",
+    "Shape",
+    "build_engine",
+    "make_batch",
+    "start_one_process",
+    "start_processes",
+    "train_step",
+]
 
 PLAIN, ALL_DISABLED = "plain DeepSpeed", "all disabled"
 _BODY = ["attention\\.", "intermediate", "output\\.dense"]
@@ -86,8 +96,13 @@ CASES: tuple[str, ...] = tuple(_blocks(Shape(1, 64, 1, 1)))
 
 def start_one_process() -> None:
     """A process group of one rank."""
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
+    start_processes()
+
+
+def start_processes() -> None:
+    """The process group that the environment describes."""
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     backend = get_accelerator().communication_backend_name()
     deepspeed.init_distributed(dist_backend="nccl" if backend == "nccl" else "gloo", verbose=False)
 

@@ -1,12 +1,14 @@
 """Size and speed of packed models beside other engines, with random weights.
 
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/inference.py encoder
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/inference.py decode
+    python benchmarks/inference.py encoder
+    python benchmarks/inference.py decode
+    python benchmarks/inference.py profile
 
 "encoder": BERT-base's shape with 12 and with 5 layers, batch 1 and 16 x 128 tokens, every engine that is installed,
-each in a process of its own, in turn. "decode": one token through all linear layers of a GPT-2-like and of a
-Llama-like model, weights cold. Prints Markdown; ``--json FILE`` keeps all figures; ``--plot FILE`` draws size
-against time (needs matplotlib). MB = 1e6 bytes.
+each in a process of its own, in turn. "decode": one token through single matrices and through all linear layers of a
+GPT-2-like and of a Llama-like model, one after the other. "profile": where the time of the fused runtime goes, and what
+this processor could do at most. Prints Markdown; ``--json FILE`` keeps all figures; ``--plot FILE`` draws size against
+time (needs matplotlib). MB = 1e6 bytes.
 """
 
 from __future__ import annotations
@@ -20,8 +22,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+# Before torch comes: its threads and ours spin for a moment between two layers, and then sleep.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+
 import torch
 from inference_decode import decode_rows, decode_table
+from inference_plot import plot
+from inference_profile import profile_rows, profile_table
 from transformers import BertConfig, BertForSequenceClassification
 
 import xtc_ds
@@ -48,7 +56,7 @@ BLOCK: dict[str, Any] = {
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("encoder", "decode"))
+    parser.add_argument("what", choices=("encoder", "decode", "profile"))
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.4, help="length of an engine's turn")
@@ -62,6 +70,8 @@ def main() -> None:
     if arguments.what == "decode":
         found: Any = decode_rows(arguments.threads, arguments.rounds)
         print(decode_table(found))
+    elif arguments.what == "profile":
+        found = profile(arguments)
     else:
         found = encoder(arguments)
     print(f"\nload at the end: {os.getloadavg()[0]:.1f}")
@@ -81,7 +91,6 @@ def machine(threads: int) -> str:
 def encoder(arguments: argparse.Namespace) -> dict[str, Any]:
     """Print a table for each depth and batch size; returns all figures."""
     found: dict[str, Any] = {}
-    points: list[tuple[str, Result]] = []
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as scratch:
         for layers in arguments.layers:
@@ -93,13 +102,11 @@ def encoder(arguments: argparse.Namespace) -> dict[str, Any]:
                     chosen = competition.run(batch, arguments.tokens, arguments.rounds, arguments.seconds)
                     print_table(f"{layers} layers, batch {batch} x {arguments.tokens} tokens", chosen)
                     results += chosen
-                    if batch == arguments.batch[0]:
-                        points += [(f"{layers} layers", result) for result in chosen]
             for name, packages in competition.missing.items():
                 print(f"not installed: {ENGINES[name].label} ({', '.join(packages)})")
             found[f"{layers} layers"] = to_dict(results, competition.missing)
     if arguments.plot:
-        plot(points, arguments.plot)
+        plot(found, arguments.batch[0], arguments.plot)
     return found
 
 
@@ -120,29 +127,18 @@ def print_table(title: str, results: list[Result]) -> None:
     print(flush=True)
 
 
-def plot(points: list[tuple[str, Result]], file: Path) -> None:
-    """Size of the file against time, a point for each engine and depth."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise SystemExit("--plot needs matplotlib: pip install matplotlib") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 5.5))
-    for depth, marker in zip(dict.fromkeys(depth for depth, _ in points), "os^v", strict=False):
-        chosen = [result for found, result in points if found == depth]
-        axes.scatter([r.median for r in chosen], [r.file / 1e6 for r in chosen], marker=marker, label=depth)
-        for result in chosen:
-            place = (result.median, result.file / 1e6)
-            axes.annotate(
-                ENGINES[result.engine].label, place, (3, 4), textcoords="offset points", fontsize=7, rotation=30
-            )
-    axes.set(xscale="log", yscale="log", xlabel="ms for one sample", ylabel="file, MB")
-    axes.grid(visible=True, which="both", alpha=0.3)
-    axes.legend()
-    figure.tight_layout()
-    figure.savefig(file, dpi=120)
+def profile(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Where the time of the fused runtime goes, by depth and batch size."""
+    found = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for layers in arguments.layers:
+            folder = Path(scratch) / str(layers)
+            export_bert(folder, layers)
+            for batch in arguments.batch:
+                title = f"{layers} layers, batch {batch} x {arguments.tokens} tokens"
+                found[title] = profile_rows(folder, batch, arguments.tokens, arguments.threads, arguments.rounds)
+                print(profile_table(title, found[title]) + "\n", flush=True)
+    return found
 
 
 if __name__ == "__main__":

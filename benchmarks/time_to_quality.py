@@ -1,13 +1,13 @@
 """Seconds of training until a compressed student reaches a dev accuracy on MRPC.
 
-    python benchmarks/time_to_quality.py --glue FOLDER --teacher FOLDER --deepspeed_0196 ENV --target 0.80
+    python benchmarks/time_to_quality.py --glue FOLDER --teacher FOLDER --deepspeed_0196 ENV
 
-The student has the teacher's depth, 1-bit weights and 8-bit inputs, and learns from logits, hidden states and attention
-at a rate that falls to 0. Here: batches of like length, bfloat16 autocast, the integer forward, a bfloat16 teacher.
-DeepSpeed 0.19.6: its compression in float32 and all batches padded to 128, as its example does it. The competitors
-run one after the other; each stops at the target, after ``--budget`` seconds of training or after ``--steps`` steps.
-Evaluation is not counted.
-A teacher comes from ``launcher/train.py`` (OUTPUT_DIR/teacher).
+The student starts from the teacher, has its depth, weights of ``--weights`` bits and 8-bit inputs, and learns from
+logits, hidden states and attention at a rate that falls to 0; all see the same examples in one order. Here: batches
+of like length, the integer forward, an int8 teacher, in bfloat16 autocast and in float32. DeepSpeed 0.19.6: its
+compression in float32, a float32 teacher and all batches padded to 128, as its example does it. The competitors run one
+after the other; each stops at the target, after ``--budget`` seconds of training or after ``--steps`` steps. Evaluation
+is not counted. A teacher comes from ``launcher/train.py --task_name mrpc`` (OUTPUT_DIR/teacher).
 """
 
 from __future__ import annotations
@@ -22,34 +22,50 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from time_to_quality_report import Curve, plot, print_table
 
 _HERE = Path(__file__).resolve().parent
 _BATCH, _PADDED = 32, 128
 
 
+# Bits of the weights: our method, and the target_bits of the old library.
+_WEIGHTS = {"1": ("w1a8", 1), "1.58": ("ternary-a8", 2), "8": ("int8", 8)}
+_RIVAL = "deepspeed 0.19.6"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Train, measure, print."""
     arguments = _parse(argv)
-    cases = {"here, bf16": ("w1a8.bf16.kd.bf16teacher", None, sys.executable)}
-    if not arguments.bf16_only:
-        cases["here, fp32"] = ("w1a8.kd.bf16teacher", None, sys.executable)
-    if arguments.deepspeed_0196:
-        cases["deepspeed 0.19.6"] = ("deepspeed.kd", _PADDED, f"{arguments.deepspeed_0196}/bin/python")
-    results: dict[str, list[dict[str, float]]] = {}
+    results: dict[str, Curve] = {}
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "mrpc.json"
         data.write_text(json.dumps(_data(arguments)))
-        for name, (case, pad_to, python) in cases.items():
+        for name, (case, pad_to, python) in _cases(arguments).items():
             keys = ("teacher", "steps", "every", "target", "budget", "rate", "threads", "seed")
             task = {key: getattr(arguments, key) for key in keys} | {"case": case, "pad_to": pad_to, "data": str(data)}
-            results[name] = _run(python, task)
-    _print(results, arguments.target)
+            results[name] = _run(name, python, task | {"bits": _WEIGHTS[arguments.weights][1]})
+    print_table(results, arguments.target, arguments.weights)
     if arguments.json:
         content = {"arguments": vars(arguments), "load": os.getloadavg(), "curves": results}
         Path(arguments.json).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    if arguments.plot:
+        plot(results, arguments.target, arguments.plot)
     return 0
+
+
+def _cases(arguments: argparse.Namespace) -> dict[str, tuple[str, int | None, str]]:
+    """Name to case, padding and interpreter."""
+    method = _WEIGHTS[arguments.weights][0]
+    cases: dict[str, tuple[str, int | None, str]] = {
+        "here, bf16": (f"{method}.bf16.kd.int8teacher", None, sys.executable),
+        "here, fp32": (f"{method}.kd.int8teacher", None, sys.executable),
+    }
+    if arguments.deepspeed_0196:
+        cases[_RIVAL] = ("deepspeed.kd", _PADDED, f"{arguments.deepspeed_0196}/bin/python")
+    unknown = sorted(set(arguments.only or ()) - set(cases))
+    if unknown:
+        raise SystemExit(f"--only: no competitor {', '.join(unknown)}; there are: {', '.join(cases)}")
+    return {name: case for name, case in cases.items() if not arguments.only or name in arguments.only}
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -58,22 +74,25 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--glue", metavar="FOLDER", required=True, help="GLUE's files")
     add("--teacher", metavar="FOLDER", required=True, help="a classifier fine-tuned on MRPC, with its tokenizer")
     add("--deepspeed_0196", metavar="ENV", help="virtual environment with deepspeed 0.19.6")
-    add("--target", type=float, default=0.80, help="dev accuracy to reach; default: 0.80")
+    add("--weights", choices=list(_WEIGHTS), default="1.58", help="bits of a weight; default: 1.58, ternary")
+    add("--target", type=float, default=0.77, help="dev accuracy to reach; default: 0.77")
     add("--budget", type=float, default=600, help="most seconds of training for each; default: 600")
-    add("--steps", type=int, default=1150, help="most optimizer steps, over which the rate falls; default: 1150")
+    add("--steps", type=int, default=184, help="most optimizer steps, over which the rate falls; default: 184")
     add("--every", type=int, default=23, help="steps between evaluations; default: 23, a fifth of an epoch")
-    add("--rate", type=float, default=3e-4, help="learning rate at the start; default: 3e-4")
+    add("--rate", type=float, default=5e-4, help="learning rate at the start; default: 5e-4")
     add("--train_samples", type=int, help="default: all")
     add("--dev_samples", type=int, help="default: all")
-    add("--bf16_only", action="store_true", help="leave out our float32 run")
+    add("--only", metavar="NAME", nargs="+", help="competitors, as the table names them; default: all")
     add("--threads", type=int, default=os.cpu_count())
     add("--seed", type=int, default=42)
     add("--json", metavar="FILE", help="write the curves there")
+    add("--plot", metavar="FILE", help="draw score against seconds, with matplotlib")
     return parser.parse_args(argv)
 
 
 def _data(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Encoded MRPC and the batches of ten epochs, the same for all."""
+    """Encoded MRPC and the batches of all steps, the same for all."""
+    sys.path.insert(0, str(_HERE.parent / "launcher"))
     from transformers import AutoTokenizer
     from xtc_launcher import LengthGroupedBatchSampler, encode
     from xtc_launcher.tasks import load_task
@@ -83,7 +102,7 @@ def _data(arguments: argparse.Namespace) -> dict[str, Any]:
     train, dev = encode(tokenizer, task.train, _PADDED), encode(tokenizer, next(iter(task.dev.values())), _PADDED)
     sampler = LengthGroupedBatchSampler(train.lengths, _BATCH, seed=arguments.seed)
     batches: list[list[int]] = []
-    for epoch in range(10):
+    for epoch in range(-(-arguments.steps // sampler.steps_per_epoch)):
         sampler.set_epoch(epoch)
         batches += sampler
     return {"train": list(map(_row, train)), "dev": list(map(_row, dev)), "batches": batches}  # type: ignore[call-overload]
@@ -95,29 +114,21 @@ def _row(example: dict[str, Any]) -> dict[str, Any]:
     return {"input_ids": ids, "token_type_ids": types, "labels": int(example["labels"])}
 
 
-def _run(python: str, task: dict[str, Any]) -> list[dict[str, float]]:
+def _run(name: str, python: str, task: dict[str, Any]) -> Curve:
     paths = os.pathsep.join([str(_HERE), str(_HERE.parent)])
     environment = {**os.environ, "PYTHONPATH": paths, "DS_ACCELERATOR": "cpu", "OMP_WAIT_POLICY": "PASSIVE"}
     command = [python, str(_HERE / "time_to_quality_worker.py"), json.dumps(task)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{task['case']} failed:\n{done.stderr[-3000:]}")
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-
-
-def _print(results: dict[str, list[dict[str, float]]], target: float) -> None:
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    table = Table(title=f"MRPC, dev accuracy {target:.3f}; load {load}", title_justify="left")
-    for column in ("", "seconds to the target", "steps", "best", "seconds in all", "s a step"):
-        table.add_column(column, justify="right" if column else "left")
-    for name, curve in results.items():
-        there = next((point for point in curve if point["accuracy"] >= target), None)
-        seconds, steps = (f"{there['seconds']:.0f}", f"{there['step']:.0f}") if there else ("not reached", "")
-        last, best = curve[-1], max(point["accuracy"] for point in curve)
-        each = last["seconds"] / max(1, last["step"])
-        table.add_row(name, seconds, steps, f"{best:.3f}", f"{last['seconds']:.0f}", f"{each:.2f}")
-    console = Console()
-    (console if console.is_terminal else Console(width=110)).print(table)
+    curve: Curve = []
+    with tempfile.TemporaryFile("w+") as errors:
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True) as worker:
+            assert worker.stdout is not None
+            for line in worker.stdout:
+                curve.append(json.loads(line))
+                print(f"{name}: {line.strip()}", file=sys.stderr, flush=True)
+        if worker.returncode or not curve:
+            errors.seek(0)
+            raise SystemExit(f"{name} ({task['case']}) failed:\n{errors.read()[-3000:]}")
+    return curve
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def main(task: dict[str, Any]) -> None:
     if case.method == "deepspeed":
         from train_step_rivals import compress_with_deepspeed, distil_by_outputs
 
-        compress_with_deepspeed(model)
+        compress_with_deepspeed(model, task["bits"])
         forward = distil_by_outputs(model, teacher, layers=True)
     elif case.method != "plain":
         compress_here(model, case, teacher)

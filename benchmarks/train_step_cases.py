@@ -1,7 +1,8 @@
 """What ``train_step.py`` compares: a case is a way to train; it gives a function that takes one step.
 
 A case is written ``method[.bf16][.fake][.kd | .logits]``: ``w1a8.bf16.kd`` trains 1-bit weights and 8-bit inputs under
-bfloat16 autocast with one-stage distillation; ``fake`` switches the integer forward off.
+bfloat16 autocast with one-stage distillation; ``fake`` switches the integer forward off; ``bf16teacher`` and
+``int8teacher`` give the teacher a type of its own.
 """
 
 from __future__ import annotations
@@ -19,11 +20,19 @@ __all__ = ["METHODS", "Case", "block", "build_step", "compress_here"]
 
 Step = Callable[[dict[str, Tensor]], float]
 # Bits of the weights; None: not compressed.
-METHODS: dict[str, float | None] = {"plain": None, "w1a8": 1, "ternary": 1.58, "int8": 8, "deepspeed": 1, "torchao": 8}
+METHODS: dict[str, float | None] = {
+    "plain": None,
+    "w1a8": 1,
+    "ternary-a8": 1.58,
+    "int8": 8,
+    "deepspeed": 1,
+    "torchao": 8,
+}
 _HEADS = r"^(classifier|score)$"
 _TABLES = r"(^|\.)(word_embeddings|wte)$"
 _OTHER_TABLES = r"(^|\.)(position_embeddings|token_type_embeddings|wpe)$"
 _RATE = 5e-5
+_WORDS = {"bf16", "fake", "bf16backward", "kd", "logits", "bf16teacher", "int8teacher"}
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,7 @@ class Case:
 
     def __post_init__(self) -> None:
         method, *rest = self.name.split(".")
-        if method not in METHODS or not set(rest) <= {"bf16", "fake", "kd", "logits", "bf16teacher"}:
+        if method not in METHODS or not set(rest) <= _WORDS:
             raise SystemExit(f"case {self.name}: the method is one of {', '.join(METHODS)}; see train_step_cases.py")
 
     @property
@@ -55,7 +64,10 @@ class Case:
 def block(case: Case) -> dict[str, Any]:
     """The ``compression_training`` block of a case: all linear layers and the word embeddings, one scale per row."""
     bits, shared = METHODS[case.method], {"enabled": True, "schedule_offset": 0}
-    result: dict[str, Any] = {"runtime": {"integer_forward": not case.has("fake")}}
+    runtime: dict[str, Any] = {"integer_forward": not case.has("fake")}
+    if case.has("bf16backward"):
+        runtime["backward_dtype"] = "bfloat16"
+    result: dict[str, Any] = {"runtime": runtime}
     if bits is not None:
         weights = {"params": {"start_bits": bits, "target_bits": bits}, "exclude": [_HEADS, _OTHER_TABLES]}
         inputs = {"params": {"bits": 8}, "exclude": [_HEADS, _TABLES, _OTHER_TABLES]}
@@ -70,13 +82,14 @@ def block(case: Case) -> dict[str, Any]:
     if case.distils:
         layers = 1.0 if case.has("kd") else 0.0
         result["kd"] = {"enabled": True, "hidden_weight": layers, "attention_weight": layers}
-        if case.has("bf16teacher"):
-            result["kd"]["teacher_dtype"] = "bfloat16"
+        for word, dtype in (("bf16teacher", "bfloat16"), ("int8teacher", "int8")):
+            if case.has(word):
+                result["kd"]["teacher_dtype"] = dtype
     return result
 
 
-def build_step(case: Case, shape: Shape) -> Step:
-    """A function of a batch that does forward, backward and a step of AdamW, and returns the loss."""
+def build_step(case: Case, shape: Shape) -> tuple[Step, nn.Module]:
+    """A function of a batch that does forward, backward and a step of AdamW, and returns the loss; and its model."""
     model, teacher = build_model(shape), build_model(shape, seed=1) if case.distils else None
     losses: Callable[[dict[str, Tensor]], Tensor] | None = None
     if case.method == "deepspeed":
@@ -94,7 +107,7 @@ def build_step(case: Case, shape: Shape) -> Step:
     forward = losses or (lambda batch: model(**batch).loss)
     # Made anew: compression may have added parameters.
     optimizer = torch.optim.AdamW(model.parameters(), lr=_RATE, fused=True)
-    return lambda batch: _step(forward, optimizer, batch, case.has("bf16"))
+    return lambda batch: _step(forward, optimizer, batch, case.has("bf16")), model
 
 
 def compress_here(model: nn.Module, case: Case, teacher: nn.Module | None) -> None:

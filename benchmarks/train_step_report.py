@@ -13,9 +13,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["Row", "epoch_line", "print_profile", "print_table", "save_plot"]
+__all__ = ["Row", "print_epoch", "print_profile", "print_table", "save_plot"]
 
 _NAN = float("nan")
+_BATCH = 32
 
 
 @dataclass
@@ -59,34 +60,47 @@ def print_table(rows: list[Row], arguments: argparse.Namespace) -> None:
     _console().print(table)
 
 
-def epoch_line(rows: list[Row], arguments: argparse.Namespace, examples: int) -> dict[str, float]:
-    """Seconds of an epoch of MRPC by case: batches by length, and (the last row) all padded to 128."""
-    padded = next((row for row in rows if ":" in row.case and not row.unavailable), None)
-    if padded is None:
+def print_epoch(rows: list[Row], examples: int) -> dict[str, float]:
+    """Seconds of an epoch of MRPC by case, and how many times less that is than with all batches padded to 128.
+
+    A case that distils is compared with a padded one that distils, where there is one.
+    """
+    padded = {row.case.rpartition(":")[2]: row for row in rows if ":" in row.case and not row.unavailable}
+    if not padded:
         return {}
-    steps = math.ceil(examples / 32)
     # As multiples of plain steps, since not all cases were measured side by side.
-    plain = next(row for row in rows if row.case == "plain").mean
-    epochs = {row.case: steps * plain * row.mean_to_fp32 for row in rows if not row.unavailable}
-    _console().print(f"an epoch of MRPC, {padded.case.rpartition(':')[2]} padded to 128: {epochs[padded.case]:.0f} s")
+    plain = next(row for row in rows if row.case == "plain").mean * math.ceil(examples / _BATCH)
+    epochs = {row.case: plain * row.mean_to_fp32 for row in rows if not row.unavailable}
+    table = Table(title="an epoch of MRPC; how many times less than with all padded to 128", title_justify="left")
+    for column in ("case", "s", *(f"{name} padded" for name in padded)):
+        table.add_column(column, justify="left" if column == "case" else "right")
     for name, seconds in epochs.items():
-        if name != padded.case:
-            _console().print(f"  {name:26} {seconds:7.0f} s  {epochs[padded.case] / seconds:.1f}x less")
+        both = [_alike(name, rival) for rival in padded]
+        less = [
+            f"{epochs[row.case] / seconds:.1f}x" if fair else ""
+            for row, fair in zip(padded.values(), both, strict=True)
+        ]
+        table.add_row(name, f"{seconds:.0f}", *([""] * len(less) if ":" in name else less))
+    _console().print(table)
     return epochs
 
 
+def _alike(case: str, rival: str) -> bool:
+    return (".kd" in case) == (".kd" in rival) or rival == "plain"
+
+
 def print_profile(case: str, table: list[Any]) -> None:
-    """Operators by their own time."""
-    shown = Table(title=f"{case}: operators by their own time", title_justify="left")
-    for column in ("operator", "ms a step", "calls"):
-        shown.add_column(column, justify="left" if column == "operator" else "right")
-    for name, milliseconds, calls in table:
-        shown.add_row(name, f"{milliseconds:.1f}", str(calls))
+    """Kinds of work by their own time."""
+    shown = Table(title=f"{case}: where a step goes", title_justify="left")
+    for column in ("work", "ms a step", "calls", "limit, ms"):
+        shown.add_column(column, justify="left" if column == "work" else "right")
+    for name, milliseconds, calls, least in table:
+        shown.add_row(name, f"{milliseconds:.1f}", str(calls), "" if least is None else f"{least:.0f}")
     _console().print(shown)
 
 
-def save_plot(rows: list[Row], target: Path) -> None:
-    """Step times and memory as bars. Raises SystemExit without matplotlib."""
+def save_plot(rows: list[Row], shape: str, target: Path) -> None:
+    """Step time and memory as bars, as shares of plain fp32. Raises SystemExit without matplotlib."""
     try:
         import matplotlib
     except ImportError:
@@ -95,16 +109,25 @@ def save_plot(rows: list[Row], target: Path) -> None:
     from matplotlib import pyplot
 
     known = [row for row in rows if not row.unavailable and ":" not in row.case][::-1]
-    figure, axes = pyplot.subplots(1, 2, sharey=True, figsize=(10, 1 + 0.3 * len(known)))
-    names = [row.case for row in known]
+    whole = next(row for row in known if row.case == "plain").memory or 1
+    figure, axes = pyplot.subplots(1, 2, sharey=True, figsize=(11, 1.2 + 0.3 * len(known)))
     for axis, values, label in (
-        (axes[0], [1e3 * row.seconds for row in known], "step, ms"),
-        (axes[1], [row.memory / 1e6 for row in known], "peak memory, MB"),
+        (axes[0], [row.to_fp32 for row in known], "step / plain fp32"),
+        (axes[1], [row.memory / whole for row in known], "peak memory / plain fp32"),
     ):
-        axis.barh(names, values)
+        bars = axis.barh([row.case for row in known], values, color=[_color(row.case) for row in known])
+        axis.bar_label(bars, fmt="%.2f", padding=2)
+        axis.axvline(1, color="black", linewidth=0.8)
         axis.set_xlabel(label)
+        axis.margins(x=0.12)
+    figure.suptitle(shape)
     figure.tight_layout()
     figure.savefig(target)
+
+
+def _color(case: str) -> str:
+    method = case.split(".")[0]
+    return {"plain": "tab:gray", "deepspeed": "tab:red", "torchao": "tab:orange"}.get(method, "tab:blue")
 
 
 def _console() -> Console:

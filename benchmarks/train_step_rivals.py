@@ -57,12 +57,14 @@ def compress_with_deepspeed(model: nn.Module, bits: int = 1) -> None:
 
 
 def compress_with_torchao(model: nn.Module) -> None:
-    """The QAT of torchao with int8 weights per row and int8 inputs per token: all linear layers but the classifier."""
+    """The QAT of torchao with int8 weights per row and int8 inputs per token (it has no symmetric ones): all linear
+    layers but the classifier.
+    """
     from torchao.quantization import quantize_
     from torchao.quantization.granularity import PerAxis, PerToken
     from torchao.quantization.qat import IntxFakeQuantizeConfig, QATConfig
 
-    inputs = IntxFakeQuantizeConfig(torch.int8, granularity=PerToken(), is_symmetric=True)
+    inputs = IntxFakeQuantizeConfig(torch.int8, granularity=PerToken(), is_symmetric=False)
     weights = IntxFakeQuantizeConfig(torch.int8, granularity=PerAxis(0), is_symmetric=True)
 
     def chosen(module: nn.Module, name: str) -> bool:

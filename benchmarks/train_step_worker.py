@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import sys
 import time
@@ -11,9 +12,12 @@ from typing import Any
 
 __all__: list[str] = []
 
+# Of glibc's mallopt: from which size on memory is mapped, and how much free memory is kept at the heap's end.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
 
 def main() -> None:
-    """Read the task from the first line; then a number is the batch to step on, "memory" asks for the peak."""
+    """Read the task from the first line and say what a step takes of memory; then a number is the batch to step on."""
     task: dict[str, Any] = json.loads(sys.stdin.readline())
     warnings.simplefilter("ignore")
     answers, sys.stdout = sys.stdout, sys.stderr  # libraries print what they like
@@ -28,24 +32,29 @@ def main() -> None:
 
     torch.set_num_threads(task["threads"])
     case, shape = Case(task["case"]), SHAPES[task["shape"]]
+    _return_freed_memory(at_once=True)
     try:
         # The smallest model first: what is imported or built at first use is no part of the case's memory.
         tiny = SHAPES["tiny"]
-        build_step(case, tiny)(make_batch(tiny, [tiny.tokens or 1] * tiny.batch, 0))
+        build_step(case, tiny)[0](make_batch(tiny, [tiny.tokens or 1] * tiny.batch, 0))
         before = _resident("VmRSS")
-        step = build_step(case, shape)
+        step, model = build_step(case, shape)
     except Exception as error:
         if case.method not in ("deepspeed", "torchao"):
             raise
-        answer({"unavailable": (str(error) or type(error).__name__).splitlines()[0]})
+        missing = isinstance(error, ModuleNotFoundError)
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        answer({"unavailable": "not installed" if missing else said})
         return
     batches = [make_batch(shape, lengths, number) for number, lengths in enumerate(task["lengths"])]
-    answer({"ready": True})
+    answer({"bytes": _peak(step, max(batches, key=lambda batch: batch["input_ids"].numel())) - before})
+    _return_freed_memory(at_once=False)
     for line in sys.stdin:
-        if line.strip() == "memory":
-            answer({"bytes": _resident("VmHWM") - before})
-        elif line.strip().startswith("profile"):
-            answer({"table": _profile(step, batches[len(batches) // 2], int(line.split()[1]))})
+        if line.strip() == "profile":
+            from train_step_profile import profile_step
+
+            middle = batches[len(batches) // 2]
+            answer({"table": profile_step(step, middle, model, set(case.name.split(".")))})
         else:
             batch = batches[int(line)]
             began = time.perf_counter()
@@ -53,16 +62,23 @@ def main() -> None:
             answer({"seconds": time.perf_counter() - began, "loss": loss})
 
 
-def _profile(step: Any, batch: Any, rows: int) -> list[tuple[str, float, int]]:
-    """The operators that take the most time by themselves: (name, ms a step, calls a step)."""
-    from torch.profiler import ProfilerActivity, profile
+def _return_freed_memory(at_once: bool) -> None:
+    """Whether freed memory goes back to the system at once, or is kept for the next step as glibc comes to do.
 
-    steps = 5
-    with profile(activities=[ProfilerActivity.CPU]) as run:
-        for _ in range(steps):
-            step(batch)
-    events = sorted(run.key_averages(), key=lambda event: -event.self_cpu_time_total)
-    return [(e.key, e.self_cpu_time_total / 1000 / steps, round(e.count / steps)) for e in events[:rows]]
+    What it keeps are also the holes between what is alive, which differ from run to run and are no need of the case.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 16 if at_once else 1 << 25)
+        libc.mallopt(_M_TRIM_THRESHOLD, 1 << 16 if at_once else 1 << 26)
+
+
+def _peak(step: Any, batch: Any) -> int:
+    """What the process holds at most in a step, bytes."""
+    step(batch)  # the optimizer makes its state
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    step(batch)
+    return _resident("VmHWM")
 
 
 def _resident(key: str) -> int:

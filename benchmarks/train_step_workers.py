@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from train_step_models import SHAPES, spread_lengths
 __all__ = ["Worker", "sample_lengths", "start"]
 
 _FOLDER = Path(__file__).resolve().parent
-# What is freed goes back to the system at once: else glibc's habits hide what a case needs.
+# One heap: how much each holds back would differ from run to run.
 _HEAP = {"MALLOC_ARENA_MAX": "1", "PYTHONHASHSEED": "0", "DS_ACCELERATOR": "cpu", "TOKENIZERS_PARALLELISM": "false"}
 
 
@@ -29,16 +30,25 @@ class Worker:
             [python, str(_FOLDER / "train_step_worker.py")],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=environment,
         )  # fmt: skip
-        self.first = self.ask(json.dumps(task))
+        self._say(json.dumps(task))
 
     def ask(self, line: str) -> dict[str, Any]:
         """Its answer. Raises SystemExit with the end of what it printed if it died."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        try:
+        self._say(line)
+        return self.hear()
+
+    def _say(self, line: str) -> None:
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # then there is no answer either
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
+
+    def hear(self) -> dict[str, Any]:
+        """The next answer: the first one says whether it is ready. Raises as ``ask``."""
+        assert self._process.stdout is not None
+        try:
             answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        except (BrokenPipeError, ValueError):
+        except ValueError:
             self._process.communicate()
             self._errors.seek(0)
             ended = f"a worker ended with {self._process.returncode}"
@@ -50,18 +60,10 @@ class Worker:
         self._process.communicate()
 
 
-def start(
-    case: str, shape: str, lengths: list[list[int]], threads: int, environment: str | None
-) -> tuple[Worker | None, str]:
-    """A worker that is ready, or None and why not."""
+def start(case: str, shape: str, lengths: list[list[int]], threads: int, environment: str | None) -> Worker:
+    """A worker that is getting ready: its first answer is ``{"bytes": peak}``, or "unavailable" and why."""
     python = str(Path(environment) / "bin" / "python") if environment else sys.executable
-    if case.startswith("deepspeed") and environment is None:
-        return None, "needs --deepspeed_0196"
-    worker = Worker(python, {"case": case, "shape": shape, "lengths": lengths, "threads": threads})
-    if "unavailable" in worker.first:
-        worker.close()
-        return None, str(worker.first["unavailable"])
-    return worker, ""
+    return Worker(python, {"case": case, "shape": shape, "lengths": lengths, "threads": threads})
 
 
 def sample_lengths(shape_name: str, count: int, glue: str | None) -> list[list[int]]:

@@ -13,9 +13,15 @@ import wrapt
 
 if TYPE_CHECKING:
     from xtc_ds.config import CompressionConfig, load_config, parse_block, schema
-    from xtc_ds.engine import initialize, snapshot
+
+    # From where they are defined: rooms have modules of the same names.
+    from xtc_ds.engine import snapshot
+    from xtc_ds.engine.initialize import initialize
     from xtc_ds.errors import XtcError
-    from xtc_ds.export import bake, export_packed, freeze, load, load_checkpoint, load_into, set_runtime
+    from xtc_ds.export import export_packed, load_checkpoint, load_into, set_runtime
+    from xtc_ds.export.bake import bake
+    from xtc_ds.export.freeze import freeze
+    from xtc_ds.export.load import load
     from xtc_ds.plan import CompressionPlan, make_plan, plan_table, plan_to_dict
     from xtc_ds.rewrite import compress
 

@@ -6,10 +6,12 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from xtc_ds.config import CompressionConfig, load_config
 from xtc_ds.layers import compressed_layers, set_step
+from xtc_ds.origins import origins
 from xtc_ds.plan import CompressionPlan, make_plan
 from xtc_ds.techniques import techniques
 
@@ -39,8 +41,10 @@ def apply_plan(model: nn.Module, plan: CompressionPlan, teacher: nn.Module | Non
     """Carry out a plan made for this model; schedules stand at step 0 afterwards."""
     for technique in techniques():
         technique.apply(model, plan, teacher)
+    runtime = plan.config.runtime
     for _, layer in compressed_layers(model):
-        layer.integer_forward = plan.config.runtime.integer_forward
+        layer.integer_forward = runtime.integer_forward
+        layer.backward_dtype = getattr(torch, runtime.backward_dtype) if runtime.backward_dtype else None
     set_step(model, 0)
     model.xtc_float_dtype = plan.config.export.float_dtype  # type: ignore[assignment]
-    model.xtc_about = {"original_bytes": plan.sizes.original}  # type: ignore[assignment]
+    model.xtc_about = {"original_bytes": plan.sizes.original, **origins(model, teacher)}  # type: ignore[assignment]

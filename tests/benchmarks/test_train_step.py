@@ -28,5 +28,5 @@ def test_cases_take_their_steps_in_turn(tmp_path: Path) -> None:
     rows = {row["case"]: row for row in json.loads(out.read_text())["rows"]}
     assert rows["plain"]["to_fp32"] == rows["plain.bf16"]["to_bf16"] == 1
     assert rows["w1a8.bf16.kd.bf16teacher"]["seconds"] > 0
-    assert "operators by their own time" in " ".join(done.stdout.split())
+    assert "where a step goes" in " ".join(done.stdout.split())
     assert "w1a8" in done.stdout

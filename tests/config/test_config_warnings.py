@@ -50,6 +50,11 @@ _NOTHING_TAUGHT = {"logits_weight": 0, "hidden_weight": 0, "attention_weight": 0
             "weight_quantization.shared_parameters.fp16_mixed_quantize.quantize_change_ratio",
             "never falls",
         ),
+        (
+            {**_weights(), "runtime": {"backward_dtype": "bfloat16", "integer_forward": False}},
+            "runtime.backward_dtype",
+            "no effect while integer_forward is false",
+        ),
         (_prune("row", 1), "row_pruning.different_groups.g.params.dense_ratio", "nothing is pruned"),
         (_prune("sparse", 1), "sparse_pruning.different_groups.g.params.dense_ratio", "nothing is pruned"),
         (

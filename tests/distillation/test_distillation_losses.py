@@ -17,8 +17,8 @@ from xtc_ds.distillation.losses import (
     relation_heads,
     relation_loss,
     task_of,
-    valid_pairs,
 )
+from xtc_ds.distillation.pairs import valid_pairs
 from xtc_ds.errors import DistillationError
 
 LOWEST = torch.finfo(torch.float32).min

@@ -172,3 +172,15 @@ def test_a_layer_that_runs_twice_is_refused() -> None:
     model = Plain()
     with pytest.raises(DistillationError, match="twice"), Tap(model.layers, range(3)):
         model(model(torch.zeros(1, 2, 3)))
+
+
+def test_values_are_kept_only_where_they_are_asked_for() -> None:
+    model = tiny_model("bert")
+    stack = find_layer_stack(model).layers
+    enable_attention_tap(model)
+    for values in (True, False):
+        with Tap(stack, attention=[0], values=values) as tap:
+            model(**batch())
+        record = tap.take().attention[0]
+        assert (record.value is not None) == values
+        assert record.query.shape[-2] == batch()["input_ids"].shape[1]

@@ -18,8 +18,10 @@ import torch
 import torch.distributed as dist
 
 import xtc_ds
+from tests.engine.collectives import STAGES, collectives_run
 from tests.engine.moq import two_rank_run
 from tests.engine.pruning_runs import PRUNING_RUNS, pruning_run
+from tests.engine.teacher_runs import TEACHER_RUNS, refused_int8, teacher_run
 from tests.tiny import batch, block, ds_config, tiny_model
 from xtc_ds.layers import compressed_layers
 from xtc_ds.zero import gathered
@@ -202,7 +204,12 @@ def main(out: Path) -> None:
         figures[f"moq-{precision}-{stage}"] = two_rank_run(stage, precision, dist.get_rank())
     for name in PRUNING_RUNS:
         figures[name] = pruning_run(name, out)
+    for kind, stage in TEACHER_RUNS:
+        figures[f"teacher-{kind}-{stage}"] = teacher_run(kind, stage, out)
+    figures["refused_int8"] = refused_int8()
     figures["static"] = static_range_run()
+    for stage in STAGES:
+        figures[f"collectives{stage}"] = collectives_run(stage, lambda engine, step: train(engine, 1, step))
     (out / f"rank{dist.get_rank()}.json").write_text(json.dumps(figures))
 
 

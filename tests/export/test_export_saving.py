@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import types
 from pathlib import Path
 from typing import Any
 
@@ -115,32 +114,23 @@ def test_a_card_of_the_user_is_never_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "README.md").read_text() == "mine"
 
 
-def test_a_push_uploads_the_files_with_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All but the network: what transformers would upload."""
-    from huggingface_hub import ModelCard
-    from huggingface_hub.errors import EntryNotFoundError
-    from transformers.utils import hub
-
-    def no_card(*args: Any, **kwargs: Any) -> None:
-        raise EntryNotFoundError("none")
-
-    uploaded: dict[str, bytes] = {}
-    api = types.SimpleNamespace(create_repo=lambda repo_id, **_: types.SimpleNamespace(repo_id=repo_id))
-    monkeypatch.setattr(hub, "hf_api", lambda: api)
-    monkeypatch.setattr(ModelCard, "load", no_card)
-    monkeypatch.setattr(
-        hub.PushToHubMixin,
-        "_upload_modified_files",
-        lambda self, folder, *_, **__: uploaded.update(content(Path(folder))),
-    )
-    frozen = frozen_model()
-    xtc_ds.export_packed(frozen, tmp_path / "out")
-    loaded: Any = xtc_ds.load(tmp_path / "out")
-    loaded.push_to_hub("user/model")
-    assert uploaded == content(tmp_path / "out")
-    uploaded.clear()
-    loaded.save_pretrained(tmp_path / "model", push_to_hub=True)
-    assert uploaded == content(tmp_path / "out")
+def test_what_the_user_tells_of_the_origin_is_on_the_card(tmp_path: Path) -> None:
+    model = tiny_model(layers=1)
+    model.config._name_or_path = str(tmp_path)  # a path on this machine is nobody else's business
+    xtc_ds.compress(model, ds_config(block()))
+    told = {"teacher": "my own", "license": "mit", "dataset": "reviews"}
+    xtc_ds.export_packed(model, tmp_path / "out", about=told, scores={"note": "good", "f1": 0.5})
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "Taught by my own, scored on reviews." in card
+    assert "license: mit" in card
+    assert "base_model" not in card and str(tmp_path) not in card
+    frozen = xtc_ds.load(tmp_path / "out")
+    frozen.save_pretrained(tmp_path / "again")  # type: ignore[operator]
+    assert (tmp_path / "again" / "README.md").read_text() == card
+    with pytest.raises(ExportError, match="about: found 'metric'; allowed: base_model, teacher, dataset"):
+        xtc_ds.export_packed(model, tmp_path / "out", about={"metric": "f1"})
+    with pytest.raises(ExportError, match="about: license is ''; a text is needed"):
+        xtc_ds.export_packed(model, tmp_path / "out", about={"license": ""})
 
 
 def test_files_other_than_safetensors_are_refused(tmp_path: Path) -> None:

@@ -114,6 +114,16 @@ def test_a_packed_model_is_exported_with_its_packed_weights(folder: Path, tmp_pa
     assert torch.allclose(again(**inputs).logits, logits(model), atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_that_is_cast_after_loading_is_one_loaded_so(dtype: torch.dtype, tmp_path: Path) -> None:
+    model = tiny_model(layers=1).eval()
+    xtc_ds.compress(model, xtc_ds.parse_block(block(exclude=["^classifier$"])))
+    xtc_ds.export_packed(model, tmp_path / "packed")
+    expected = logits(xtc_ds.load(tmp_path / "packed", dtype=dtype))
+    assert expected.dtype == dtype
+    assert torch.equal(logits(xtc_ds.load(tmp_path / "packed").to(dtype)), expected)
+
+
 def test_a_pipeline_takes_a_packed_folder(tmp_path: Path) -> None:
     from transformers import BertTokenizerFast, pipeline
 

@@ -169,3 +169,22 @@ def test_a_failing_compiler_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(CompilerError, match="false failed"):
         build_library()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("bits", [2, 8])
+def test_codes_at_and_beside_halves(bits: int) -> None:
+    generator = torch.Generator().manual_seed(5)
+    high = 2 ** (bits - 1)
+    for scale in (1.0, 0.1, 1 / 3, 1e-38, 3e-31, 2e30, 7e35):
+        halves = (torch.arange(-2 * high, 2 * high).float() + 0.5) * scale
+        up, down = (torch.nextafter(halves, torch.tensor(side)) for side in (float("inf"), float("-inf")))
+        noise = (torch.rand(4096, generator=generator) - 0.5) * 3 * high * scale
+        odd = torch.tensor([0.0, -0.0, float("inf"), float("-inf"), 1e-45, 3e38])
+        x = torch.cat([halves, up, down, noise, odd]).unsqueeze(0)
+        for fixed in (scale, None):
+            row = x if fixed is not None else x[:, : -len(odd)]
+            found = [quantize_input(row, bits, fixed, path) for path in PATHS]
+            assert all(torch.equal(one.u8, found[0].u8) for one in found), scale
+            assert all(torch.equal(one.sums, found[0].sums) for one in found), scale
+            expected = (row / found[0].scale).round().clamp(-high, high - 1)
+            assert torch.equal(found[0].codes().float(), expected), scale

@@ -34,7 +34,7 @@ def run(arguments: list[str], **variables: str) -> str:
 @needs_triton
 @pytest.mark.skipif(triton_available("cuda"), reason="the kernels run on the GPU")
 def test_the_kernels_in_the_interpreter() -> None:
-    files = [str(FOLDER / f"test_kernels_triton{part}.py") for part in ("", "_layer")]
+    files = [str(FOLDER / f"test_kernels_triton{part}.py") for part in ("", "_layer", "_models")]
     printed = run(["-m", "pytest", "-p", "no:cacheprovider", *files], TRITON_INTERPRET="1")
     assert " passed" in printed
 
@@ -65,3 +65,15 @@ def test_nothing_is_available_on_a_processor_without_the_interpreter() -> None:
     assert triton_available("cpu") == (interpreted() and find_spec("triton") is not None)
     assert not triton_available("meta")
     assert triton_available("cuda") <= torch.cuda.is_available()
+
+
+def test_packed_layers_on_a_processor_never_load_triton_kernels() -> None:
+    code = """
+import sys, torch, xtc_ds
+from tests.tiny import batch, block, tiny_model
+model = tiny_model(layers=1).eval()
+xtc_ds.compress(model, xtc_ds.parse_block(block()))
+xtc_ds.freeze(model)(**batch(labels=False))
+print([name for name in sys.modules if name.startswith("xtc_ds.kernels.triton.")])
+"""
+    assert run(["-c", code]).splitlines()[-1] == "['xtc_ds.kernels.triton.availability']"

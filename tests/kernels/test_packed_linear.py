@@ -112,13 +112,13 @@ def test_what_is_kept_is_neither_copied_nor_saved() -> None:
 def test_tiles_are_shared_by_tied_layers_and_go_with_the_last_one() -> None:
     first, second = packed_layer(), packed_layer()
     second._parameters["weight"] = first.weight
-    before = len(tiles._made)
+    before = len(tiles._tiles)
     first(torch.randn(1, 65)), second(torch.randn(1, 65))
-    assert len(tiles._made) <= before + 1
+    assert len(tiles._tiles) <= before + 1
     assert first._product._bound.layer.weight is second._product._bound.layer.weight  # type: ignore[union-attr]
     del first, second
     packed_layer()(torch.randn(1, 65))
-    assert len(tiles._made) <= before + 1
+    assert len(tiles._tiles) <= before + 1
 
 
 def test_scales_survive_a_model_of_16_bits() -> None:

@@ -15,9 +15,10 @@ from xtc_ds.layers import CompressedLayer, CompressedLinear, compressed_layers
 from xtc_ds.layers.integer_forward import IntegerForward
 
 
-def compressed(integer_forward: bool, **extra: Any) -> Any:
+def compressed(integer_forward: bool, backward_dtype: str | None = None, **extra: Any) -> Any:
     model = tiny_model(extra.pop("kind", "bert"))
-    compression = {**block(**extra), "runtime": {"integer_forward": integer_forward}}
+    runtime = {"integer_forward": integer_forward, "backward_dtype": backward_dtype}
+    compression = {**block(**extra), "runtime": runtime}
     xtc_ds.compress(model, {"compression_training": compression})
     return model
 
@@ -46,6 +47,58 @@ def test_fifty_steps_give_the_curve_of_fake_quantization(bits: int, kind: str) -
     assert first[:5] == pytest.approx(second[:5], rel=1e-4)
     assert first == pytest.approx(second, rel=0.1)
     assert first[-1] < first[0]
+
+
+@pytest.mark.parametrize("granularity", ["tensor", "row"])
+@pytest.mark.parametrize("bits", [1, 4])
+def test_fifty_steps_with_a_backward_in_bfloat16_follow_the_curve(bits: int, granularity: str) -> None:
+    shared = {"granularity": granularity}
+    exact, rounded = compressed(True, bits=bits, shared=shared), compressed(True, "bfloat16", bits=bits, shared=shared)
+    first, second = losses(exact, 50), losses(rounded, 50)
+    assert first[0] == second[0]
+    assert first != second
+    assert second[:5] == pytest.approx(first[:5], rel=5e-3)
+    assert second == pytest.approx(first, rel=0.1)
+    # The weights keep all their digits, and the gradients come in their type.
+    assert {p.grad.dtype for p in rounded.parameters() if p.grad is not None} <= {torch.float32}
+
+
+def test_a_backward_in_float32_is_more_exact_than_autocast() -> None:
+    def gradient(dtype: torch.dtype, backward_dtype: str | None) -> torch.Tensor:
+        model = compressed(True, backward_dtype)
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            loss = model(**batch()).loss
+        loss.backward()
+        return model.bert.encoder.layer[-1].output.dense.weight.grad  # type: ignore[no-any-return]
+
+    exact = gradient(torch.float32, None)
+    half, mixed = (float((gradient(torch.bfloat16, kind) - exact).norm()) for kind in (None, "float32"))
+    assert 0 < mixed < half
+
+
+@pytest.mark.usefixtures("single_process_group")
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_every_zero_stage_trains_with_a_backward_in_bfloat16(stage: int) -> None:
+    def train(backward_dtype: str | None) -> list[float]:
+        model = tiny_model()
+        compression = {**block(), "runtime": {"backward_dtype": backward_dtype}}
+        config = ds_config(
+            compression, zero_optimization={"stage": stage}, zero_force_ds_cpu_optimizer=False,
+            optimizer={"type": "AdamW", "params": {"lr": 1e-3, "torch_adam": True}},
+        )  # fmt: skip
+        engine, *_ = xtc_ds.initialize(model=model, model_parameters=list(model.parameters()), config=config)
+        result = []
+        for step in range(3):
+            loss = engine(**batch(seed=step)).loss
+            engine.backward(loss)
+            engine.step()
+            result.append(float(loss.detach()))
+        engine.destroy()
+        return result
+
+    exact, rounded = train(None), train("bfloat16")
+    assert rounded == pytest.approx(exact, rel=5e-3)
+    assert rounded != exact
 
 
 def test_static_ranges_and_tied_inputs() -> None:
@@ -87,6 +140,16 @@ def test_what_is_saved_for_the_backward_is_smaller_than_of_the_plain_model() -> 
     plain = saved_bytes(tiny_model())
     assert saved_bytes(compressed(True)) < 0.8 * plain
     assert saved_bytes(compressed(False)) > plain
+
+
+def test_kept_codes_take_the_bits_that_they_need() -> None:
+    for bits, wanted in ((1, 1), (2, 2), (4, 4), (8, 8)):
+        layer = compressed(True, bits=bits).bert.encoder.layer[0].intermediate.dense
+        codes = layer.weight_codes(layer.weight)
+        if codes.tiles is None:
+            pytest.skip("no C compiler here")
+        kept = codes.codes if bits == 8 else codes.codes.planes
+        assert 8 * kept.numel() == wanted * layer.weight.numel()
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -164,8 +227,14 @@ def test_no_rows_and_one_row() -> None:
     assert torch.equal(alone, among[:1])
 
 
-def test_compiled_layers_agree() -> None:
-    layer = compressed(True).bert.encoder.layer[0].intermediate.dense
-    x = torch.randn(20, 32)
+@pytest.mark.parametrize("backward_dtype", [None, "bfloat16"])
+def test_compiled_layers_agree(backward_dtype: str | None) -> None:
+    layer = compressed(True, backward_dtype).bert.encoder.layer[0].intermediate.dense
+    x = torch.randn(20, 32, requires_grad=True)
     compiled: Any = torch.compile(layer, backend="aot_eager", fullgraph=True)
-    assert torch.allclose(compiled(x), layer(x), atol=1e-5)
+    results = []
+    for forward in (compiled, layer):
+        y = forward(x)
+        results.append([y, *torch.autograd.grad(y.square().sum(), [x, layer.weight])])
+    for found, wanted in zip(*results, strict=True):
+        assert torch.allclose(found, wanted, atol=1e-5, rtol=0 if backward_dtype is None else 1e-2)

@@ -9,6 +9,7 @@ from xtc_ds.config.load import check_config, load_config
 from xtc_ds.config.model import (
     ActivationGroup,
     AttentionType,
+    BackwardDtype,
     CompressionConfig,
     Distillation,
     Export,
@@ -23,6 +24,7 @@ from xtc_ds.config.model import (
     Runtime,
     SparseGroup,
     StructuredGroup,
+    TeacherDtype,
     WeightGroup,
 )
 from xtc_ds.config.parse import parse_block
@@ -33,6 +35,7 @@ from xtc_ds.config.validate import check_block
 __all__ = [
     "ActivationGroup",
     "AttentionType",
+    "BackwardDtype",
     "CompressionConfig",
     "Distillation",
     "Export",
@@ -47,6 +50,7 @@ __all__ = [
     "Runtime",
     "SparseGroup",
     "StructuredGroup",
+    "TeacherDtype",
     "WeightGroup",
     "check_block",
     "check_config",

@@ -16,6 +16,7 @@ from xtc_ds.errors import Problem
 __all__ = [
     "ActivationGroup",
     "AttentionType",
+    "BackwardDtype",
     "CompressionConfig",
     "Distillation",
     "DistillationCache",
@@ -31,6 +32,7 @@ __all__ = [
     "Runtime",
     "SparseGroup",
     "StructuredGroup",
+    "TeacherDtype",
     "WeightGroup",
 ]
 
@@ -42,6 +44,8 @@ Rounding = Literal["nearest", "stochastic"]
 PruningMethod = Literal["l1", "topk", "snip_momentum"]
 AttentionType = Literal["scores", "probabilities", "relations"]
 FloatDtype = Literal["float32", "float16", "bfloat16"]
+BackwardDtype = Literal["float32", "bfloat16"]
+TeacherDtype = Literal["float32", "float16", "bfloat16", "int8"]
 DistillationCache = Literal["none", "logits"]
 
 
@@ -154,7 +158,7 @@ class Distillation:
 
     path: str = "compression_training.kd"
     teacher: str | None = None
-    teacher_dtype: FloatDtype | None = None
+    teacher_dtype: TeacherDtype | None = None
     temperature: float = 1.0
     hard_label_weight: float = 0.0
     logits_weight: float = 1.0
@@ -179,6 +183,7 @@ class Runtime:
     """How the model computes while training."""
 
     integer_forward: bool = True
+    backward_dtype: BackwardDtype | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -36,6 +36,8 @@ def check_meaning(block: dict[str, Any], faulty: list[Path]) -> tuple[list[Findi
         errors += _all_weights_zero(block["kd"])
         errors += _cache_misses_layers(block["kd"])
         warnings += _unused_kd(block["kd"])
+    if "runtime" in block and sound("runtime"):
+        warnings += _unused_runtime(block["runtime"])
     if not faulty:
         warnings += _off(block)
     return errors, warnings
@@ -170,6 +172,12 @@ def _unused_kd(kd: dict[str, Any]) -> Iterator[Finding]:
     if kd.get("layer_map") is not None and {"hidden_weight", "attention_weight"} <= off:
         found = show_value(kd["layer_map"])
         yield ("kd", "layer_map"), f"has no effect while hidden_weight and attention_weight are 0; found {found}"
+
+
+def _unused_runtime(runtime: dict[str, Any]) -> Iterator[Finding]:
+    if runtime.get("backward_dtype") is not None and not runtime.get("integer_forward", True):
+        found = show_value(runtime["backward_dtype"])
+        yield ("runtime", "backward_dtype"), f"has no effect while integer_forward is false; found {found}"
 
 
 def _off(block: dict[str, Any]) -> Iterator[Finding]:

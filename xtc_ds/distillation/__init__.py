@@ -9,7 +9,6 @@ from xtc_ds.distillation.layer_map import LayerMap, make_layer_map
 from xtc_ds.distillation.projection import PROJECTION_NAME, strip_projection
 from xtc_ds.distillation.taps import Capture, Tap
 from xtc_ds.distillation.teacher import load_teacher
-from xtc_ds.distillation.teaching import in_dtype
 
 __all__ = [
     "PROJECTION_NAME",
@@ -20,7 +19,6 @@ __all__ = [
     "check_distillation",
     "disable_attention_tap",
     "enable_attention_tap",
-    "in_dtype",
     "load_teacher",
     "make_layer_map",
     "strip_projection",

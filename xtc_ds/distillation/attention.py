@@ -20,6 +20,7 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface, PreTrainedModel
 
 from xtc_ds.errors import DistillationError
+from xtc_ds.kernels.attention import FUSED_ATTENTION
 
 __all__ = [
     "TAP_NAME",
@@ -38,14 +39,14 @@ _FORBIDDEN = -5000.0
 
 @dataclass(frozen=True, slots=True)
 class AttentionRecord:
-    """What one attention layer saw. ``query`` (B, H, Q, D), ``key`` and ``value`` (B, G, K, D).
+    """What one attention layer saw. ``query`` (B, H, Q, D), ``key`` and ``value`` (B, G, K, D; None: not kept).
 
     ``mask`` broadcasts to (B, H, Q, K): additive, or boolean with True where attention is allowed.
     """
 
     query: Tensor
     key: Tensor
-    value: Tensor
+    value: Tensor | None
     mask: Tensor | None
     scaling: float
     softcap: float | None = None
@@ -177,14 +178,21 @@ def _tap_attention(
             return own(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)  # type: ignore[no-any-return]
     # The mask holds all there is to mask: without one, nothing is, whatever the module says of itself.
     kwargs["is_causal"] = False
-    sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
-    return sdpa(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)  # type: ignore[no-any-return]
+    fused = _replaced(module) == FUSED_ATTENTION and kwargs.get("position_bias") is None
+    if fused and attention_mask is not None and attention_mask.is_floating_point():
+        attention_mask = attention_mask > _FORBIDDEN
+    function = ALL_ATTENTION_FUNCTIONS[FUSED_ATTENTION if fused else "sdpa"]
+    return function(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)  # type: ignore[no-any-return]
 
 
 def _needs_eager(module: nn.Module, kwargs: dict[str, Any]) -> bool:
+    return _replaced(module) == "eager" or bool(kwargs.get("output_attentions")) or kwargs.get("softcap") is not None
+
+
+def _replaced(module: nn.Module) -> str:
+    """The implementation that the tap stands for."""
     current = getattr(getattr(module, "config", None), "_attn_implementation", None)
-    chosen = getattr(current, "original", "sdpa") == "eager"
-    return chosen or bool(kwargs.get("output_attentions")) or kwargs.get("softcap") is not None
+    return str(getattr(current, "original", "sdpa"))
 
 
 AttentionInterface.register(TAP_NAME, _tap_attention)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,8 @@ from xtc_ds.errors import DistillationError
 from xtc_ds.zero import is_partitioned
 
 __all__ = ["Distiller"]
+
+_T = TypeVar("_T")
 
 
 class Distiller:
@@ -58,11 +61,13 @@ class Distiller:
         self.last_parts: dict[str, Tensor] = {}
         states = self.layer_map.hidden if config.hidden_weight > 0 else ()
         layers = self.layer_map.attention if config.attention_weight > 0 else ()
-        self._student_tap = Tap(student_stack, range(len(states)), range(len(layers)))
+        values = config.attention_type == "relations"
+        self._student_tap = Tap(student_stack, range(len(states)), range(len(layers)), values=values)
         self._teaching = Teaching(teacher, config, teacher_stack, set(states), set(layers))
         self._projection: nn.Linear | None = None
         self._handles: list[RemovableHandle] = []
-        self._running = False
+        # Of the forward under way: the student's inputs, the teacher's output and its layers' tensors.
+        self._lesson: tuple[dict[str, Any], dict[str, Any], Capture] | None = None
 
     def attach(self) -> None:
         """Hook into the student, add the projection if widths differ, make attention observable.
@@ -100,25 +105,25 @@ class Distiller:
         """The parameters that are trained with the student but are not part of it; empty for equal widths."""
         return list(self._projection.parameters()) if self._projection is not None else []
 
-    def before_forward(self, student: nn.Module) -> None:
-        """Start capturing; called by the student's forward pre-hook."""
+    def before_forward(self, student: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Let the teacher speak and start capturing; called by the student's forward pre-hook."""
         self._student_tap.close()
-        self._running = student.training and torch.is_grad_enabled()
-        if self._running:
+        self._lesson = None
+        if student.training and torch.is_grad_enabled():
+            inputs = with_decoder_inputs(self.student, named_inputs(self.student, args, kwargs))
+            # Now, not after the student: then all that the student's backward needs would be alive beside it.
+            self._lesson = (inputs, *self._teaching.run(inputs))
             self._student_tap.__enter__()
 
-    def after_forward(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+    def after_forward(self, output: Any) -> Any:
         """The output with the distillation loss; called by the student's forward hook, with None on failure."""
-        running, self._running = self._running, False
-        if not running:
-            return None
-        if output is None:
+        lesson, self._lesson = self._lesson, None
+        if lesson is None or output is None:
             self._student_tap.close()
             return None
         captured = self._student_tap.take()
         check_output(output, "student")
-        inputs = with_decoder_inputs(self.student, named_inputs(self.student, args, kwargs))
-        taught, lessons = self._teaching.run(inputs)
+        inputs, taught, lessons = lesson
         device = next(self.student.parameters()).device.type
         # Under autocast the products of the losses would be rounded to 16 bits.
         with torch.autocast(device, enabled=False):
@@ -146,22 +151,21 @@ class Distiller:
         if self.config.hidden_weight > 0:
             parts["hidden"] = self._hidden(captured.hidden, lessons.hidden, valid_BL)
         if self.config.attention_weight > 0:
-            records = [captured.attention[i] for i in range(len(self.layer_map.attention))]
-            models = [lessons.attention[i] for i in self.layer_map.attention]
-            parts["attention"] = attention_loss(records, models, self.config.attention_type, valid_BL)
+            pairs = _paired(captured.attention, lessons.attention, self.layer_map.attention)
+            parts["attention"] = attention_loss(pairs, self.config.attention_type, valid_BL)
         return parts
 
     def _hidden(self, student: dict[int, Tensor], teacher: dict[int, Tensor], valid_BL: Tensor | None) -> Tensor:
-        states = [student[i] for i in range(len(self.layer_map.hidden))]
+        pairs = _paired(student, teacher, self.layer_map.hidden)
         if self._projection is not None:
-            # Under ZeRO-3 one call for all states, so that the weight is fetched once; else no copy of the states.
             weight = self._projection.weight
             if is_partitioned(weight):
-                states = list(self._projection(torch.stack(states).to(weight.dtype)).unbind(0))
+                # One call for all states, so that the weight is fetched once.
+                states, theirs = zip(*pairs, strict=True)
+                pairs = zip(self._projection(torch.stack(states).to(weight.dtype)).unbind(0), theirs, strict=True)
             else:
-                states = [self._projection(state.to(weight.dtype)) for state in states]
-        pairs = zip(states, self.layer_map.hidden, strict=True)
-        return torch.stack([hidden_loss(state, teacher[index], valid_BL) for state, index in pairs]).sum()
+                pairs = ((self._projection(state.to(weight.dtype)), theirs) for state, theirs in pairs)
+        return torch.stack([hidden_loss(state, theirs, valid_BL) for state, theirs in pairs]).sum()
 
     def _total(self, parts: dict[str, Tensor], hard: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         config = self.config
@@ -180,6 +184,12 @@ class Distiller:
             )
         terms = [weights[name] * part.float() for name, part in parts.items() if weights[name] > 0]
         return torch.stack(terms).sum(), parts
+
+
+def _paired(student: dict[int, _T], teacher: dict[int, _T], layer_map: Sequence[int]) -> Iterator[tuple[_T, _T]]:
+    """What was captured of mapped layers, pair by pair; it is let go with its last use."""
+    for i, j in enumerate(layer_map):
+        yield student.pop(i), teacher[j] if j in layer_map[i + 1 :] else teacher.pop(j)
 
 
 def _logits(output: dict[str, Any], whose: str) -> Tensor:

@@ -34,11 +34,11 @@ class BeforeForward(_StayingHook):
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self.owner is not None:
-            self.owner.before_forward(module)
+            self.owner.before_forward(module, args, kwargs)
 
 
 class AfterForward(_StayingHook):
     """A forward hook that may replace the output; called with ``None`` when the forward failed."""
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        return None if self.owner is None else self.owner.after_forward(args, kwargs, output)
+        return None if self.owner is None else self.owner.after_forward(output)

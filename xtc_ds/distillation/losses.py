@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from xtc_ds.distillation.pairs import count, count_pairs, count_queries
 from xtc_ds.errors import DistillationError
 
 __all__ = [
@@ -25,7 +26,6 @@ __all__ = [
     "relation_heads",
     "relation_loss",
     "task_of",
-    "valid_pairs",
 ]
 
 Task = Literal["classification", "regression", "multi_label"]
@@ -89,37 +89,48 @@ def hidden_loss(student_BLD: Tensor, teacher_BLD: Tensor, valid_BL: Tensor | Non
     return per_token.mean() if valid_BL is None else _mean(per_token, valid_BL)
 
 
-def attention_score_loss(student_BHQK: Tensor, teacher_BHQK: Tensor, valid_B1QK: Tensor) -> Tensor:
+def attention_score_loss(
+    student_BHQK: Tensor, teacher_BHQK: Tensor, valid_B1QK: Tensor, total: Tensor | None = None
+) -> Tensor:
     """XTC's attention loss for one layer: mean squared error of pre-softmax scores over heads and valid pairs.
+
+    total: ``count_pairs`` of the whole batch where these are some rows of it.
 
     Raises DistillationError when the shapes differ.
     """
     _check_heads(student_BHQK, teacher_BHQK)
     # Zero before squaring: masked entries hold the most negative float.
     difference = (student_BHQK - teacher_BHQK).masked_fill(~valid_B1QK, 0.0)
-    return difference.square().sum() / _count(valid_B1QK, student_BHQK.shape[1])
+    total = count_pairs(valid_B1QK) if total is None else total
+    return difference.square().sum() / (total * student_BHQK.shape[1])
 
 
-def attention_probability_loss(student_BHQK: Tensor, teacher_BHQK: Tensor, valid_B1QK: Tensor) -> Tensor:
+def attention_probability_loss(
+    student_BHQK: Tensor, teacher_BHQK: Tensor, valid_B1QK: Tensor, total: Tensor | None = None
+) -> Tensor:
     """KL(teacher || student) of the attention distributions, from pre-softmax scores, for one layer.
 
     Summed over keys and averaged over heads and valid queries (MiniLM, Wang et al., 2020; Kim et al., 2022
     find it better than a squared error, which is orders of magnitude smaller than the other parts).
+    total: ``count_queries`` of the whole batch where these are some rows of it.
 
     Raises DistillationError when the shapes differ.
     """
     _check_heads(student_BHQK, teacher_BHQK)
-    return _masked_kl(student_BHQK, teacher_BHQK, valid_B1QK)
+    return _masked_kl(student_BHQK, teacher_BHQK, valid_B1QK, total)
 
 
-def relation_loss(student_BLD: Tensor, teacher_BLD: Tensor, valid_B1QK: Tensor, heads: int) -> Tensor:
+def relation_loss(
+    student_BLD: Tensor, teacher_BLD: Tensor, valid_B1QK: Tensor, heads: int, total: Tensor | None = None
+) -> Tensor:
     """MiniLMv2's relation loss (Wang et al., 2021) of one kind of vector (queries, keys or values).
 
     Each side is split into ``heads`` relation heads of its own width d; the scaled dot products
     ``X X^T / sqrt(d)`` of all pairs of tokens are compared by KL(teacher || student), averaged over relation
     heads and valid tokens. The two widths may differ; both must be divisible by ``heads``.
+    total: as in ``attention_probability_loss``.
     """
-    return _masked_kl(_relations(student_BLD, heads), _relations(teacher_BLD, heads), valid_B1QK)
+    return _masked_kl(_relations(student_BLD, heads), _relations(teacher_BLD, heads), valid_B1QK, total)
 
 
 def relation_heads(*widths: int) -> int:
@@ -132,32 +143,19 @@ def relation_heads(*widths: int) -> int:
     return max(fitting, default=1)
 
 
-def valid_pairs(valid_BL: Tensor | None, *allowed_B1QK: Tensor) -> Tensor:
-    """(B, 1, Q, K): True where query and key are real tokens and every given mask allows the pair."""
-    pairs = allowed_B1QK[0]
-    for allowed in allowed_B1QK[1:]:
-        if allowed.shape != pairs.shape:
-            raise DistillationError(
-                f"student and teacher attend over different lengths: {tuple(pairs.shape)} and {tuple(allowed.shape)}"
-            )
-        pairs = pairs & allowed
-    if valid_BL is None:
-        return pairs
-    return pairs & valid_BL[:, None, :, None] & valid_BL[:, None, None, :]
-
-
 def _relations(x_BLD: Tensor, heads: int) -> Tensor:
     batch, length, width = x_BLD.shape
     x_BRLd = x_BLD.float().reshape(batch, length, heads, width // heads).transpose(1, 2)
     return x_BRLd @ x_BRLd.transpose(2, 3) / math.sqrt(width // heads)
 
 
-def _masked_kl(student_BHQK: Tensor, teacher_BHQK: Tensor, valid_B1QK: Tensor) -> Tensor:
+def _masked_kl(student_BHQK: Tensor, teacher_BHQK: Tensor, valid_B1QK: Tensor, total: Tensor | None) -> Tensor:
     lowest = torch.finfo(torch.float32).min
     student = student_BHQK.masked_fill(~valid_B1QK, lowest)
     teacher = teacher_BHQK.masked_fill(~valid_B1QK, lowest)
     per_pair = _kl(student, teacher).masked_fill(~valid_B1QK, 0.0)
-    return per_pair.sum() / _count(valid_B1QK.any(-1), student.shape[1])
+    total = count_queries(valid_B1QK) if total is None else total
+    return per_pair.sum() / (total * student.shape[1])
 
 
 def _kl(student: Tensor, teacher: Tensor) -> Tensor:
@@ -166,12 +164,7 @@ def _kl(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _mean(values: Tensor, valid: Tensor) -> Tensor:
-    return values.masked_fill(~valid, 0.0).sum() / _count(valid)
-
-
-def _count(valid: Tensor, times: int = 1) -> Tensor:
-    # At least 1: a batch in which nothing counts gives a loss of 0, not NaN.
-    return (valid.sum() * times).clamp(min=1)
+    return values.masked_fill(~valid, 0.0).sum() / count(valid)
 
 
 def _check_heads(student_BHQK: Tensor, teacher_BHQK: Tensor) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
@@ -34,6 +34,7 @@ class Tap:
 
     stack: the layers, in order. hidden: indices of the hidden states to keep, 0 to ``len(stack)``.
     attention: indices of the layers whose attention to keep (the model needs ``enable_attention_tap``).
+    values: whether attention is kept with its values, beside queries and keys.
     stop_when_complete: end the forward with ``StoppedEarly`` as soon as all of these are captured.
 
     Hooks exist only inside the context. What a backward pass recomputes is ignored. Raises
@@ -46,8 +47,10 @@ class Tap:
         hidden: Collection[int] = (),
         attention: Collection[int] = (),
         stop_when_complete: bool = False,
+        values: bool = True,
     ) -> None:
         self.stack = stack
+        self.values = values
         self.stop_when_complete = stop_when_complete
         self.wanted_hidden = frozenset(hidden)
         self.wanted_attention = frozenset(attention)
@@ -135,7 +138,7 @@ class Tap:
                 "attention cannot be distilled through reentrant gradient checkpointing; use "
                 'gradient_checkpointing_kwargs={"use_reentrant": False} or "attention_weight": 0'
             )
-        self._capture.attention[index] = record
+        self._capture.attention[index] = record if self.values else replace(record, value=None)
         self._stop_if_complete()
 
     def _stop_if_complete(self) -> None:

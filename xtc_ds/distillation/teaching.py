@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xtc_ds.clone import clone_model
 from xtc_ds.config import Distillation
 from xtc_ds.distillation.inputs import check_output, teacher_inputs
 from xtc_ds.distillation.logits_cache import LogitsCache, example_keys
@@ -16,7 +15,7 @@ from xtc_ds.distillation.taps import Capture, StoppedEarly, Tap
 from xtc_ds.errors import DistillationError
 from xtc_ds.zero import is_partitioned
 
-__all__ = ["Teaching", "in_dtype"]
+__all__ = ["Teaching"]
 
 
 class Teaching:
@@ -37,7 +36,8 @@ class Teaching:
         self.config = config
         # Ranks that keep parts of a teacher need each other until its last layer.
         whole = not any(is_partitioned(parameter) for parameter in teacher.parameters())
-        self._tap = Tap(stack, hidden, attention, stop_when_complete=whole and config.logits_weight == 0)
+        stop, values = whole and config.logits_weight == 0, config.attention_type == "relations"
+        self._tap = Tap(stack, hidden, attention, stop_when_complete=stop, values=values)
         self._needed = bool(config.logits_weight > 0 or hidden or attention)
         self._cache = LogitsCache(config.cache_folder) if config.cache == "logits" and config.cache_folder else None
         self._checked = False
@@ -88,28 +88,3 @@ def _one_row_each(logits: Any, examples: int) -> Tensor:
             'set "cache": "none"'
         )
     return logits
-
-
-def in_dtype(teacher: nn.Module, dtype: str | None) -> nn.Module:
-    """``teacher``, or a copy of it with all floats of type ``dtype`` where they are not that already."""
-    if dtype is None:
-        return teacher
-    wanted: torch.dtype = getattr(torch, dtype)
-    floats = [tensor for tensor in teacher.parameters() if tensor.is_floating_point()]
-    if all(tensor.dtype == wanted for tensor in floats):
-        return teacher
-    if any(is_partitioned(tensor) for tensor in floats):
-        raise DistillationError(
-            f'"teacher_dtype": "{dtype}" cannot change a teacher that an engine of its own partitions; '
-            "set the type in that engine's config"
-        )
-
-    def convert(old: Tensor, stored: bool) -> Tensor:
-        return old.detach().to(wanted if old.is_floating_point() else old.dtype, copy=True)
-
-    lecturer: Any = clone_model(teacher, convert)
-    if hasattr(getattr(lecturer, "config", None), "to_dict"):
-        # Its own config: some models read the type of their floats there.
-        lecturer.config = type(lecturer.config).from_dict(lecturer.config.to_dict())
-        lecturer.config.dtype = wanted
-    return lecturer  # type: ignore[no-any-return]

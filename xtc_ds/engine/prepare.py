@@ -28,7 +28,8 @@ def rewrite(
     if block.kd is None:
         apply_plan(model, plan, teacher)
         return None
-    from xtc_ds.distillation import Distiller, check_distillation, in_dtype
+    from xtc_ds.distillation import Distiller, check_distillation
+    from xtc_ds.engine.teacher_dtype import check_dtype, in_dtype
 
     assert teacher is not None
     (_, teacher_layers), (stack, layers) = (_stack(side, block) for side in (teacher, model))
@@ -37,11 +38,13 @@ def rewrite(
     kept = reduction.kept if reduction else None
     depth = len(kept) if kept and len(layers) else len(layers)
     check_distillation(model, teacher, block.kd, depth, len(teacher_layers), kept)
+    device = _device_type(model)
+    check_dtype(teacher, block.kd.teacher_dtype, device)
     if block.kd.attention_weight > 0:
         _try_tap(model, teacher)
     apply_plan(model, plan, teacher)
     # Only now: what the student starts from is not rounded.
-    lecturer = in_dtype(teacher, block.kd.teacher_dtype)
+    lecturer = in_dtype(teacher, block.kd.teacher_dtype, device)
     if lecturer is not teacher:
         teacher, teacher_layers = lecturer, _stack(lecturer, block)[1]
     distiller = Distiller(model, teacher, block.kd, layers, teacher_layers, kept)
@@ -60,6 +63,14 @@ def _stack(model: nn.Module, block: CompressionConfig) -> tuple[str | None, nn.M
     else:
         stack = find_layer_stack(model, kd.module_name_prefix, kd.path)
     return stack.name, stack.layers
+
+
+def _device_type(model: nn.Module) -> str:
+    """Where the engine will put the model; a model that is on a device already stays there."""
+    from deepspeed.accelerator import get_accelerator
+
+    there = next((p.device.type for p in model.parameters() if p.device.type not in ("cpu", "meta")), None)
+    return there or str(get_accelerator().device_name())
 
 
 def _try_tap(*models: nn.Module) -> None:

@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xtc_ds.export.fused_layer import KEPT, FusedEncoder, FusedLayer, is_whole_layer
 from xtc_ds.export.packed import PackedLayer
-from xtc_ds.kernels.attention import attend, can_attend
+from xtc_ds.kernels.attention import FUSED_ATTENTION, attend, can_attend
 from xtc_ds.kernels.encoder import add_norm_, encoder_kernel_works, gelu_
 
 __all__ = ["fuse", "unfuse"]
 
-_ATTENTION = "xtc_ds"
 # Classes whose forward is LayerNorm(dropout(dense(x)) + residual); matched by name: transformers makes copies.
 _OUTPUTS = ("SelfOutput", "Output")
-_FAMILIES = ("Bert", "Roberta", "XLMRoberta", "XLMRobertaXL", "Electra", "Camembert", "BertGeneration")
+_FAMILIES = ("Bert", "Roberta", "XLMRoberta", "Electra", "Camembert", "BertGeneration")
 
 
 class _FusedGelu:
@@ -34,9 +34,9 @@ class _FusedGelu:
 
 
 class _FusedOutput:
-    """Mixin over a block's output: what the packed layer gives is written over with the normalized sum."""
+    """Mixin over a block's output: what the linear layer gives is written over with the normalized sum."""
 
-    dense: PackedLayer
+    dense: nn.Module
     LayerNorm: nn.LayerNorm
     dropout: nn.Dropout
 
@@ -60,29 +60,45 @@ def _usable(*tensors: Tensor) -> bool:
     return not torch.compiler.is_compiling() and encoder_kernel_works(*tensors)
 
 
-def fuse(model: nn.Module) -> None:
-    """Let an encoder use the kernel where it can; modules of other kinds stay as they are."""
+def fuse(model: nn.Module, kinds: tuple[type[nn.Module], ...] = (PackedLayer,)) -> None:
+    """Let an encoder use the kernel where it can; modules of other kinds stay as they are.
+
+    kinds: of the linear layers before, whose outputs may be written over.
+    """
     for module in list(model.modules()):
         name = type(module).__name__
-        if isinstance(getattr(module, "dense", None), PackedLayer):
+        if isinstance(getattr(module, "dense", None), kinds):
             if name in [family + output for family in _FAMILIES for output in _OUTPUTS]:
                 _mix(module, _FusedOutput)
             act = getattr(module, "intermediate_act_fn", None)
             if isinstance(act, nn.Module) and type(act).__name__ == "GELUActivation" and act.act is nn.functional.gelu:
                 _mix(act, _FusedGelu)
+    for module in list(model.modules()):  # once their parts are fused
+        name = type(module).__name__
+        if name in [family + "Layer" for family in _FAMILIES] and is_whole_layer(module, _FusedGelu):
+            _mix(module, FusedLayer)
+    for module in list(model.modules()):
+        layers = module._modules.get("layer")
+        if (
+            type(module).__name__ in [family + "Encoder" for family in _FAMILIES]
+            and isinstance(layers, nn.ModuleList)
+            and all(isinstance(layer, FusedLayer) for layer in layers)
+        ):
+            _mix(module, FusedEncoder)
     config: Any = getattr(model, "config", None)
     is_encoder = not (getattr(config, "is_decoder", True) or getattr(config, "is_encoder_decoder", True))
     if is_encoder and getattr(config, "_attn_implementation", None) == "sdpa":
         _register()
-        model.set_attn_implementation(_ATTENTION)  # type: ignore[operator]
+        model.set_attn_implementation(FUSED_ATTENTION)  # type: ignore[operator]
 
 
 def unfuse(model: nn.Module) -> None:
     """The opposite of ``fuse``."""
     for module in model.modules():
-        if isinstance(module, _FusedGelu | _FusedOutput):
+        if isinstance(module, _FusedGelu | _FusedOutput | FusedLayer | FusedEncoder):
+            module.__dict__.pop(KEPT, None)
             module.__class__ = type(module).__bases__[1]
-    if getattr(getattr(model, "config", None), "_attn_implementation", None) == _ATTENTION:
+    if getattr(getattr(model, "config", None), "_attn_implementation", None) == FUSED_ATTENTION:
         model.set_attn_implementation("sdpa")  # type: ignore[operator]
 
 
@@ -104,7 +120,7 @@ def _mixed(mixin: type, base: type) -> type:
 
 def _reduce(module: Any, protocol: int) -> tuple[Any, ...]:
     mixin, base = type(module).__bases__
-    return _rebuild, (mixin, base), module.__dict__
+    return _rebuild, (mixin, base), {key: value for key, value in module.__dict__.items() if key != KEPT}
 
 
 def _rebuild(mixin: type, base: type) -> Any:
@@ -116,8 +132,8 @@ def _register() -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
-    AttentionInterface.register(_ATTENTION, _attention)
-    AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
+    AttentionInterface.register(FUSED_ATTENTION, _attention)
+    AttentionMaskInterface.register(FUSED_ATTENTION, sdpa_mask)
 
 
 def _attention(

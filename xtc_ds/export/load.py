@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from xtc_ds.errors import ExportError, XtcError
@@ -66,16 +67,25 @@ def load_into(model: nn.Module, folder: str | os.PathLike[str], runtime: str = "
     config = read_quantization_config(folder)
     headers = read_headers(weight_files(folder), config)
     check_index(headers)
+    devices = _devices(model, list(config.specs()))
     build_frozen(model, config)
     check_tensors(model, headers, config)
     verify_files(headers, config)
     for name in config.specs():
-        model.get_submodule(name).to_empty(device="cpu")
+        model.get_submodule(name).to_empty(device=devices[name])
     tie_packed_layers(model, config)
     fill(model, headers)
     mark_frozen(model, config)
     set_runtime(model, runtime)
     return model.eval()
+
+
+def _devices(model: nn.Module, names: list[str]) -> dict[str, torch.device]:
+    """Where each of these modules has its weight; the CPU where that is nowhere."""
+    weights = {name: getattr(module, "weight", None) for name, module in model.named_modules()}
+    found = {name: getattr(weights.get(name), "device", None) for name in names}
+    cpu = torch.device("cpu")
+    return {name: cpu if device is None or device.type == "meta" else device for name, device in found.items()}
 
 
 def accept_config(folder: str | os.PathLike[str]) -> None:

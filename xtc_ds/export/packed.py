@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from xtc_ds.errors import ExportError, FormatError
 from xtc_ds.formats import ActivationFormat, Encoded, Grouping, SparseStorage, WeightFormat, get_format
 from xtc_ds.formats.bits import packed_size, unpack_bits
-from xtc_ds.kernels.tiles import version_of
+from xtc_ds.kernels.per_storage import version_of
 from xtc_ds.layers import RangeObserver
 
 __all__ = [

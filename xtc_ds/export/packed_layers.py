@@ -9,75 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xtc_ds.errors import ExportError
 from xtc_ds.export.packed import PackedLayer, PackedSpec
+from xtc_ds.export.packed_linear import PackedLinear, check_input, empty_bias, static_range
 from xtc_ds.formats import Encoded, fake_quantize_activation
-from xtc_ds.kernels import linear_on_codes, product_is_integer
-from xtc_ds.kernels.packed_linear import PackedProduct
+from xtc_ds.kernels.native import lookup
 from xtc_ds.kernels.rows import unpack_rows
 
 __all__ = ["PackedConv2d", "PackedEmbedding", "PackedLinear", "build_packed"]
-
-
-class PackedLinear(PackedLayer):
-    """A linear layer that multiplies codes."""
-
-    def __init__(
-        self,
-        spec: PackedSpec,
-        bias: bool,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str | None = None,
-    ) -> None:
-        super().__init__(spec, dtype, device)
-        self.out_features, self.in_features = self._shape = spec.shape[0], spec.shape[1]
-        self._product: PackedProduct | None = None
-        self._multiplies_codes = (
-            spec.format is not None
-            and not spec.masked
-            and product_is_integer(spec.weight_format, spec.grouping, spec.activation)
-        )
-        self.bias = _empty_bias(self.out_features, bias, dtype, device)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., I) to (..., O)."""
-        _check_input(x)
-        if self.training and x.requires_grad:
-            raise ExportError("a packed model is not trained: train the one that was frozen, or call model.eval()")
-        spec = self.spec
-        if not self._multiplies_codes:
-            if spec.activation is not None:
-                x = fake_quantize_activation(x, spec.activation, _range(self))
-            return F.linear(x, self.used_weight(x.dtype), self.bias)
-        if PackedProduct.possible(x):
-            product = self._product or self._bind()
-            # Not as attributes: nn.Module takes longer to find those than the kernel needs for a small layer.
-            weight, scale, bias = (
-                self._parameters["weight"],
-                self._buffers["weight_scale"],
-                self._parameters.get("bias"),
-            )
-            assert weight is not None
-            assert scale is not None
-            packed = weight if spec.sparse is None else self.packed_codes()
-            return product(x, packed, scale, bias, _range(self))
-        # Unpacking bits is slow without the kernel: int8 codes are kept whatever the runtime.
-        return linear_on_codes(
-            x, self.encoded(keep=True), spec.weight_format, spec.grouping, spec.activation, _range(self), self.bias
-        )
-
-    def _bind(self) -> PackedProduct:
-        spec = self.spec
-        assert spec.activation is not None
-        self._product = PackedProduct(spec.weight_format, self._shape, spec.activation, self.runtime == "unpacked")
-        return self._product
-
-    def forget(self) -> None:
-        super().forget()
-        self._product = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_product": None}
 
 
 class PackedEmbedding(PackedLayer):
@@ -91,15 +29,25 @@ class PackedEmbedding(PackedLayer):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__(spec, dtype, device)
-        self.num_embeddings, self.embedding_dim = spec.shape
+        self.num_embeddings, self.embedding_dim = self._shape = spec.shape[0], spec.shape[1]
         self.padding_idx = padding_idx
         self.dtype = dtype
+
+    def _apply(self, fn: Any, recurse: bool = True) -> PackedEmbedding:
+        # A model cast as a whole: vectors come in the type of its other floats.
+        self.dtype = fn(torch.empty(0, dtype=self.dtype, device="cpu")).dtype
+        super()._apply(fn, recurse)
+        return self
 
     def forward(self, ids: Tensor) -> Tensor:
         """Ids (...) to vectors (..., D)."""
         if self.spec.grouping.kind == "group" or self.spec.masked:
             return F.embedding(ids, self.used_weight(self.dtype))
         flat = ids.reshape(-1)
+        if self.runtime != "unpacked" and self.spec.sparse is None and self.dtype == torch.float32:
+            found = lookup(flat, self.weight, self.spec.weight_format, self._shape, self.weight_scale, self.weight_zero)
+            if found is not None:
+                return found.view(*ids.shape, -1)
         scale = self.weight_scale.float().expand(self.num_embeddings)[flat].unsqueeze(1)
         zero = None if self.weight_zero is None else self.weight_zero.float().expand(self.num_embeddings)[flat]
         rows = Encoded(
@@ -139,16 +87,16 @@ class PackedConv2d(PackedLayer):
         )  # fmt: skip
         self.__dict__["plain"] = plain
         self.in_channels, self.out_channels, self.kernel_size = plain.in_channels, outputs, plain.kernel_size
-        self.bias = _empty_bias(outputs, bias, dtype, device)
+        self.bias = empty_bias(outputs, bias, dtype, device)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, I, H, W) to (N, O, H, W); without N for one sample."""
-        _check_input(x)
+        check_input(x)
         spec = self.spec
         if spec.activation is not None:
             # A dynamic range is of a whole sample, as in training.
             samples = x.flatten(1) if x.dim() == 4 else x.reshape(1, -1)
-            x = fake_quantize_activation(samples, spec.activation, _range(self)).reshape(x.shape)
+            x = fake_quantize_activation(samples, spec.activation, static_range(self)).reshape(x.shape)
         weight = self.used_weight(x.dtype)
         plain: nn.Conv2d = self.__dict__["plain"]
         y: Tensor = plain._conv_forward(x, weight, self.bias)
@@ -166,17 +114,3 @@ def build_packed(
         names = ("stride", "padding", "dilation", "groups", "padding_mode")
         return PackedConv2d(spec, bias, {name: getattr(like, name) for name in names}, dtype, device)
     return PackedLinear(spec, bias, dtype, device)
-
-
-def _empty_bias(size: int, wanted: bool, dtype: torch.dtype, device: torch.device | str | None) -> nn.Parameter | None:
-    return nn.Parameter(torch.empty(size, dtype=dtype, device=device), requires_grad=False) if wanted else None
-
-
-def _check_input(x: Tensor) -> None:
-    if not x.is_floating_point():
-        raise ExportError(f"a packed layer was given {x.dtype}: the model casts to the dtype of its packed weight")
-
-
-def _range(layer: PackedLayer) -> Tensor | None:
-    observer = layer._modules.get("activation_quantizer")
-    return None if observer is None else observer.x_min_max  # type: ignore[return-value]

@@ -62,14 +62,19 @@ def save_pretrained(
             self.push_to_hub(repo_id or folder.name, max_shard_size=shard_size, **options)
 
 
-def _upload_modified_files(self: Any, working_dir: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
-    """As transformers', with our model card where the hub has none."""
-    from xtc_ds.export.card import CARD_NAME, card_text
+def _upload_modified_files(
+    self: Any, working_dir: str | os.PathLike[str], repo_id: str, *args: Any, **kwargs: Any
+) -> Any:
+    """As transformers', with our model card where the hub has none or an earlier one of ours."""
+    from xtc_ds.export.card import CARD_NAME, card_text, is_own_card
+    from xtc_ds.export.card_metadata import tags_of
     from xtc_ds.export.shards import weight_files
 
     folder = Path(working_dir)
     card = folder / CARD_NAME
-    if card.is_file() and _TEMPLATE in card.read_text(encoding="utf-8"):
-        size = sum(file.stat().st_size for file in weight_files(folder))
-        card.write_text(card_text(self, size), encoding="utf-8")
-    return type(self)._upload_modified_files(self, working_dir, *args, **kwargs)
+    if card.is_file():
+        old = card.read_text(encoding="utf-8")
+        if _TEMPLATE in old or is_own_card(card):
+            size = sum(file.stat().st_size for file in weight_files(folder))
+            card.write_text(card_text(self, size, repo_id, tags_of(old)), encoding="utf-8")
+    return type(self)._upload_modified_files(self, working_dir, repo_id, *args, **kwargs)

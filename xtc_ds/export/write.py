@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from xtc_ds.export.quantization_config import QUANT_METHOD, describe_packed
 from xtc_ds.export.shards import write_weights
 from xtc_ds.export.tensors import file_metadata, stored_tensors
 from xtc_ds.export.verify import CONFIG_CHECKSUM, config_checksum
+from xtc_ds.export.whole_folder import refuse_unreplaceable, whole_folder
 
 __all__ = ["MAX_SHARD_SIZE", "ExportReport", "check_target", "export_packed", "write_files"]
 
@@ -72,22 +72,12 @@ def export_packed(
 
 def _write(frozen: nn.Module, folder: Path, tokenizer: Any, max_shard_size: int | str) -> ExportReport:
     target = Path(os.path.abspath(folder))
-    try:
-        check_target(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        try:
-            if (target / CARD_NAME).is_file() and not is_own_card(target / CARD_NAME):
-                shutil.copy2(target / CARD_NAME, temporary)
-            names = [file.name for file in write_files(frozen, temporary, max_shard_size)]
-            if tokenizer is not None:
-                tokenizer.save_pretrained(temporary)
-            temporary.chmod(0o755)
-            _move_into_place(temporary, target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        raise ExportError(f"cannot write {folder}: {error}") from error
+    with whole_folder(target, check_target) as temporary:
+        if (target / CARD_NAME).is_file() and not is_own_card(target / CARD_NAME):
+            shutil.copy2(target / CARD_NAME, temporary)
+        names = [file.name for file in write_files(frozen, temporary, max_shard_size)]
+        if tokenizer is not None:
+            tokenizer.save_pretrained(temporary)
     files = [target / name for name in names]
     size, header = sum(file.stat().st_size for file in files), sum(_header_bytes(file) for file in files)
     return ExportReport(folder, size, size - header, header)
@@ -122,14 +112,9 @@ def _header_bytes(file: Path) -> int:
 
 
 def check_target(folder: Path) -> None:
-    """Raise ExportError where ``folder`` holds what an export must not replace."""
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise ExportError(f"{folder} is a file; name a folder that does not exist yet")
-    if Path.cwd().is_relative_to(folder):
-        raise ExportError(f"{folder} is or holds the current folder, which cannot be replaced; name another folder")
-    if any(file.name != CARD_NAME for file in folder.iterdir()) and not _is_export(folder):
+    """Raise ExportError where ``folder`` (absolute) holds what an export must not replace."""
+    refuse_unreplaceable(folder)
+    if folder.is_dir() and any(file.name != CARD_NAME for file in folder.iterdir()) and not _is_export(folder):
         raise ExportError(f"{folder} holds files that are not an earlier export; name another folder")
 
 
@@ -139,19 +124,3 @@ def _is_export(folder: Path) -> bool:
         return bool(config["quantization_config"]["quant_method"] == QUANT_METHOD)
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def _move_into_place(temporary: Path, folder: Path) -> None:
-    if not folder.exists():
-        temporary.rename(folder)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-    try:
-        folder.rename(old / folder.name)
-        try:
-            temporary.rename(folder)
-        except OSError:
-            (old / folder.name).rename(folder)
-            raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)

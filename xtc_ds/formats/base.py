@@ -78,7 +78,10 @@ class WeightFormat(ABC):
 
     @abstractmethod
     def unpack(self, packed: Tensor, numel: int) -> Tensor:
-        """The ``numel`` int8 codes in ``packed``, flat. Raises FormatError if the bytes are not such codes."""
+        """The ``numel`` int8 codes in ``packed``, flat.
+
+        Raises FormatError if the bytes are not such codes; values are looked at on the CPU alone.
+        """
 
     @abstractmethod
     def packed_bytes(self, numel: int) -> int:

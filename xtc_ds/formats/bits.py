@@ -16,7 +16,7 @@ from torch import Tensor
 
 from xtc_ds.errors import FormatError
 
-__all__ = ["check_padding", "pack_bits", "packed_size", "unpack_bits"]
+__all__ = ["can_look", "check_padding", "pack_bits", "packed_size", "unpack_bits"]
 
 # Values handled at a time: a multiple of 8, so that every chunk ends on a whole byte.
 _CHUNK = 1 << 20
@@ -36,16 +36,23 @@ def pack_bits(values: Tensor, bits: int) -> Tensor:
 
 
 def unpack_bits(packed: Tensor, bits: int, numel: int) -> Tensor:
-    """The inverse of ``pack_bits``. Raises FormatError if a padding bit is set."""
+    """The inverse of ``pack_bits``. Raises FormatError if a padding bit is set, where ``can_look``."""
     if bits == 8:
         return packed.clone()
     step = _CHUNK * bits // 8
     chunks = [_unpack_chunk(chunk, bits) for chunk in torch.split(packed, step)] if packed.numel() else []
     values = torch.cat(chunks) if chunks else packed.new_empty(0)
-    # A traced program cannot branch on a value; files have been checked when they were loaded.
-    if packed.numel() and not torch.compiler.is_compiling():
+    if can_look(packed) and numel * bits % 8:
         check_padding(int(packed[-1]), bits, numel)
     return values[:numel]
+
+
+def can_look(packed: Tensor) -> bool:
+    """Whether packed values can be checked: not while a program is traced, and on a GPU not without waiting for it.
+
+    Files have been checked when they were loaded.
+    """
+    return packed.numel() > 0 and packed.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def check_padding(last: int, bits: int, numel: int) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from xtc_ds.errors import FormatError
 from xtc_ds.formats.base import Encoded, WeightFormat
+from xtc_ds.formats.bits import can_look
 
 __all__ = ["TernaryFormat"]
 
@@ -49,7 +50,7 @@ class TernaryFormat(WeightFormat):
 
     def unpack(self, packed: Tensor, numel: int) -> Tensor:
         self.check_packed(packed, numel)
-        if packed.numel() and not torch.compiler.is_compiling():  # as in unpack_bits
+        if can_look(packed):
             self.check_stored(int(packed.max()), int(packed[-1]), numel)
         digits = torch.stack([packed // power % 3 for power in _POWERS], dim=-1).reshape(-1)
         return digits[:numel].to(torch.int8) - 1

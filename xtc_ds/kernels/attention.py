@@ -12,7 +12,10 @@ from torch import Tensor
 
 from xtc_ds.kernels.native import native_library
 
-__all__ = ["attend", "can_attend"]
+__all__ = ["FUSED_ATTENTION", "attend", "can_attend"]
+
+#: Its name among transformers' implementations of attention.
+FUSED_ATTENTION = "xtc_ds"
 
 # Beyond, torch's way of taking keys block by block needs less memory than this one saves time.
 _MOST_KEYS = 1024

@@ -17,7 +17,8 @@ from torch import Tensor
 from xtc_ds.errors import FormatError
 from xtc_ds.formats import ActivationFormat, WeightFormat, get_format
 from xtc_ds.kernels.native import TiledLayer, native_library
-from xtc_ds.kernels.tiles import tiles_of, version_of
+from xtc_ds.kernels.per_storage import version_of
+from xtc_ds.kernels.tiles import tiles_of
 
 __all__ = ["PackedProduct"]
 
@@ -65,6 +66,10 @@ class PackedProduct:
                 x, packed, scale, bias, range_, self.weight_format.name, *self.shape, self.x_bits, self.whole_bytes
             )
             return result
+        return _run(self.layer(packed, scale, bias, range_), x)
+
+    def layer(self, packed: Tensor, scale: Tensor, bias: Tensor | None, range_: Tensor | None) -> TiledLayer:
+        """The layer made of these tensors, the same one until they change."""
         # Versions only grow, so that their sum says enough.
         versions = version_of(packed) + version_of(scale) + (0 if bias is None else version_of(bias))
         if range_ is not None:
@@ -80,7 +85,7 @@ class PackedProduct:
         ):
             layer = _bind(packed, scale, bias, range_, self.weight_format, self.shape, self.x_bits, self.whole_bytes)
             bound = self._bound = _Bound(packed, scale, bias, range_, versions, layer)
-        return _run(bound.layer, x)
+        return bound.layer
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

@@ -6,31 +6,21 @@ Shape legend: I = input features, O = output features.
 from __future__ import annotations
 
 import math
-import threading
-from dataclasses import dataclass
 
 from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
 
 from xtc_ds.formats import WeightFormat
 from xtc_ds.kernels.native import TiledWeight, tile_rows
+from xtc_ds.kernels.per_storage import PerStorage
 
-__all__ = ["codes_per_unit", "tiles_of", "version_of"]
+__all__ = ["codes_per_unit", "tiles_of"]
 
 # Codes that are unpacked at a time: a few MB of int8, however large the layer.
 _CODES_AT_ONCE = 1 << 22
 _PANEL_ROWS = 16
 
 
-@dataclass(frozen=True)
-class _Entry:
-    storage: StorageWeakRef
-    version: int
-    weight: TiledWeight
-
-
-_lock = threading.Lock()
-_made: dict[tuple[object, ...], _Entry] = {}
+_tiles: PerStorage[TiledWeight] = PerStorage()
 
 
 def tiles_of(packed: Tensor, weight_format: WeightFormat, shape: tuple[int, int], whole_bytes: bool) -> TiledWeight:
@@ -41,21 +31,8 @@ def tiles_of(packed: Tensor, weight_format: WeightFormat, shape: tuple[int, int]
     The tiles live as long as the storage of ``packed``; a change that counts a version makes them anew. Raises
     FormatError if the bytes are not such codes.
     """
-    # By storage and not by tensor: graphs hand over aliases.
-    storage = StorageWeakRef(packed.untyped_storage())  # type: ignore[no-untyped-call]
-    key = (storage.cdata, packed.storage_offset(), weight_format.name, shape, whole_bytes)
-    with _lock:
-        found = _made.get(key)
-        if found is None or found.version != version_of(packed):
-            for gone in [key for key, entry in _made.items() if entry.storage.expired()]:  # type: ignore[no-untyped-call]
-                del _made[gone]
-            found = _made[key] = _Entry(storage, version_of(packed), _make(packed, weight_format, shape, whole_bytes))
-    return found.weight
-
-
-def version_of(tensor: Tensor) -> int:
-    """How often the tensor was changed in place; inference tensors do not count."""
-    return 0 if tensor.is_inference() else tensor._version
+    kind = (weight_format.name, shape, whole_bytes)
+    return _tiles.get(packed, kind, lambda: _make(packed, weight_format, shape, whole_bytes))
 
 
 def codes_per_unit(weight_format: WeightFormat) -> int:

@@ -61,7 +61,8 @@ class CompressedLayer(PrunedLayer, ReadingLayer, IntegerForward):
             return None
         assert self.activation_rule is not None
         range_ = self.observed_range(x)
-        return integer_linear(x, w_OI, bias_O, self.weight_codes, self.activation_rule.format, range_)
+        activation_format = self.activation_rule.format
+        return integer_linear(x, w_OI, bias_O, self.weight_codes, activation_format, range_, self.backward_dtype)
 
     def in_force(self, w: Tensor, bias_O: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Weight (outputs first) and bias that the layer computes with: quantized first, then pruned."""

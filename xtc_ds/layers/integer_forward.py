@@ -9,7 +9,7 @@ from torch import Tensor
 
 from xtc_ds.formats import ActivationFormat, WeightFormat
 from xtc_ds.kernels import product_is_integer
-from xtc_ds.kernels.native import native_library, tile_weight
+from xtc_ds.kernels.native import CodePlanes, native_library, tile_weight
 from xtc_ds.kernels.training import WeightCodes, cpu_multiplies_integers_fast, cuda_multiplies_integers_fast
 from xtc_ds.plan.rows import WeightRow
 from xtc_ds.zero import is_partitioned
@@ -26,6 +26,8 @@ class IntegerForward:
     weight_format: WeightFormat | None
     # The config's "runtime": {"integer_forward": ...}.
     integer_forward: bool = True
+    # The config's "runtime": {"backward_dtype": ...}; None: the type of the training.
+    backward_dtype: torch.dtype | None = None
     # Counted up by an engine after each change of the weights; None: no engine watches them, nothing is kept.
     weight_epoch: int | None = None
     _cpu_is_fast: bool = False
@@ -70,7 +72,12 @@ class IntegerForward:
         codes = encoded.codes.reshape(w_OI.shape)
         scale = encoded.scale.flatten().expand(len(codes)).contiguous()
         tiled = self._has_kernel and codes.device.type == "cpu" and not torch.compiler.is_compiling()
-        return WeightCodes(codes, scale, tile_weight(codes, self.weight_format) if tiled else None)
+        if not tiled:
+            return WeightCodes(codes, scale, None)
+        tiles = tile_weight(codes, self.weight_format)
+        return WeightCodes(
+            codes if tiles.bits == _LARGEST_STORED_BITS else CodePlanes.of(codes, tiles.bits), scale, tiles
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_kept_codes"}

@@ -43,7 +43,7 @@ def decoded(tensor: Any) -> np.ndarray:
 def test_every_tensor_is_the_weight_that_the_codes_stand_for(tmp_path: Path) -> None:
     frozen_model = model()
     report = export_to(frozen_model, tmp_path / "o", "gguf")
-    assert "vocabulary" in report.differs[0]
+    assert report.differs[0] == "the file has no vocabulary, which llama.cpp asks for: none was given"
     tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(tmp_path / "o" / "model.gguf").tensors}
     assert len(tensors) == 5 + 16 + 4  # embeddings, the layer, pooler and classifier
     attention = frozen_model.bert.encoder.layer[0].attention
@@ -59,6 +59,59 @@ def test_every_tensor_is_the_weight_that_the_codes_stand_for(tmp_path: Path) -> 
     assert places.tensor_type.name == "F32"
     assert np.array_equal(places.data, embeddings.position_embeddings.dense_weight().numpy())
     assert np.array_equal(tensors["blk.0.attn_q.bias"].data, attention.self.query.bias.numpy())
+
+
+def tokenizer(folder: Path, **options: Any) -> Any:
+    from transformers import BertTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "##ness", "##", "film"]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    return BertTokenizerFast(str(folder / "vocab.txt"), **options)
+
+
+def fields(folder: Path) -> dict[str, Any]:
+    return {name: field.contents() for name, field in gguf.GGUFReader(folder / "model.gguf").fields.items()}
+
+
+def test_the_vocabulary_is_that_of_the_tokenizer(tmp_path: Path) -> None:
+    report = export_to(model(), tmp_path / "o", "gguf", tokenizer=tokenizer(tmp_path))
+    assert not any("vocabulary" in text for text in report.differs)
+    assert (tmp_path / "o" / "tokenizer.json").exists()
+    found = fields(tmp_path / "o")
+    tokens, kinds = found["tokenizer.ggml.tokens"], found["tokenizer.ggml.token_type"]
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    assert tokens[:10] == [*special, "\u2581good", "ness", "", "\u2581film", "[PAD9]"]
+    assert len(tokens) == 100  # the rows of the embedding table
+    control, normal, unused = (int(gguf.TokenType[name]) for name in ("CONTROL", "NORMAL", "UNUSED"))
+    assert kinds == [control] * 5 + [normal] * 4 + [unused] * 91
+    ids = {"bos": 2, "unknown": 1, "seperator": 3, "padding": 0, "mask": 4}
+    assert {name: found[f"tokenizer.ggml.{name}_token_id"] for name in ids} == ids
+    assert found["tokenizer.ggml.model"] == "bert"
+    assert found["tokenizer.ggml.token_type_count"] == 2
+    assert found["tokenizer.ggml.normalizer.lowercase"] is True
+    assert found["tokenizer.ggml.normalizer.strip_accents"] is True
+    # A classifier gives its scores.
+    assert found["bert.pooling_type"] == int(gguf.PoolingType.RANK)
+    assert found["bert.classifier.output_labels"] == ["LABEL_0", "LABEL_1"]
+
+
+def test_cased_vocabularies_other_tokenizers_and_poolings(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    small, cased = model(), tokenizer(tmp_path, do_lower_case=False)
+    export_to(small, tmp_path / "o", "gguf", tokenizer=cased, pooling="mean")
+    found = fields(tmp_path / "o")
+    assert found["tokenizer.ggml.normalizer.lowercase"] is False
+    assert found["tokenizer.ggml.normalizer.strip_accents"] is False
+    assert found["bert.pooling_type"] == int(gguf.PoolingType.MEAN)
+    other = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()))
+    report = export_to(small, tmp_path / "other", "gguf", tokenizer=other)
+    assert "no vocabulary" in report.differs[0] and "no WordPiece tokenizer" in report.differs[0]
+    with pytest.raises(ExportError, match="pooling: found 'max'; allowed: none, mean, cls, rank"):
+        export_to(small, tmp_path / "wrong", "gguf", pooling="max")
+    with pytest.raises(ExportError, match="gguf: options are pooling; found sample"):
+        export_to(small, tmp_path / "wrong", "gguf", sample={})
 
 
 def test_what_no_block_holds_is_refused(tmp_path: Path) -> None:

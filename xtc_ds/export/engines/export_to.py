@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import os
@@ -13,8 +14,9 @@ from typing import Any
 from xtc_ds.distributed import on_rank_zero
 from xtc_ds.errors import ExportError
 from xtc_ds.export.engines.base import EngineReport, Written, require
-from xtc_ds.export.engines.folder import check_target, whole_folder
+from xtc_ds.export.engines.folder import check_container_target
 from xtc_ds.export.freeze import freeze
+from xtc_ds.export.whole_folder import whole_folder
 
 __all__ = ["CONTAINERS", "export_to"]
 
@@ -53,9 +55,9 @@ def export_to(
     model: a frozen model, or a compressed one or its engine, which is frozen first. A call for all ranks; rank 0
         writes. It is not changed.
     overwrite: replace a folder that holds files, and all that is in it.
-    tokenizer: saved beside the model if given.
+    tokenizer: saved beside the model if given; "gguf" holds its vocabulary.
     options: of the container; ``sample`` of "onnx" and "openvino" (inputs by name, for models that do not take
-        token ids), ``float_dtype`` of "dense".
+        token ids), ``float_dtype`` of "dense", ``pooling`` of "gguf".
 
     The folder appears whole or not at all. Raises ExportError, with the layer, the reason and what would do, where
     the container cannot hold the model exactly, and where a package is missing or the folder cannot be written.
@@ -64,15 +66,18 @@ def export_to(
     if entry is None:
         raise ExportError(f"container: found {container!r}; allowed: {', '.join(CONTAINERS)}")
     require(container, *entry.packages)
-    check_target(Path(folder), overwrite)
+    check = functools.partial(check_container_target, overwrite=overwrite)
+    check(Path(folder).absolute())
     write: Callable[..., Written] = getattr(
         importlib.import_module(f"xtc_ds.export.engines.{entry.module}"), entry.function
     )
     _check_options(container, write, options)
+    if "tokenizer" in inspect.signature(write).parameters:
+        options["tokenizer"] = tokenizer
     frozen = freeze(model)
 
     def run() -> EngineReport:
-        with whole_folder(Path(folder), overwrite) as temporary:
+        with whole_folder(Path(folder).absolute(), check) as temporary:
             written = write(frozen, temporary, **options)
             if tokenizer is not None:
                 tokenizer.save_pretrained(temporary)
@@ -83,7 +88,7 @@ def export_to(
 
 
 def _check_options(container: str, write: Callable[..., Written], options: dict[str, Any]) -> None:
-    allowed = list(inspect.signature(write).parameters)[2:]
+    allowed = [name for name in list(inspect.signature(write).parameters)[2:] if name != "tokenizer"]
     unknown = [name for name in options if name not in allowed]
     if unknown:
         raise ExportError(f"{container}: options are {', '.join(allowed) or 'none'}; found {', '.join(unknown)}")

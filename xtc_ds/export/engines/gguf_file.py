@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from xtc_ds.errors import ExportError
 from xtc_ds.export.engines.base import Written, refuse
 from xtc_ds.export.engines.gguf_blocks import BLOCKS, BlockType
+from xtc_ds.export.engines.gguf_vocabulary import add_vocabulary, not_wordpiece
 from xtc_ds.export.engines.plain import PlainModel
 from xtc_ds.export.packed import PackedLayer
 
@@ -24,20 +25,30 @@ __all__ = ["write_gguf"]
 _OTHERS = "use the container onnx, openvino or dense"
 # llama.cpp adds these to others and wants them as float32.
 _FLOAT32 = ("position_embd.weight", "token_types.weight")
+_POOLING = ("none", "mean", "cls", "rank")
 _HEAD = {"pooler.dense": "cls", "classifier": "cls.output"}
 
 
-def write_gguf(frozen: nn.Module, folder: Path) -> Written:
-    """``model.gguf`` without a vocabulary; the smallest block type that holds a layer exactly is taken for it.
+def write_gguf(frozen: nn.Module, folder: Path, tokenizer: Any = None, pooling: str | None = None) -> Written:
+    """``model.gguf``; the smallest block type that holds a layer exactly is taken for it.
+
+    tokenizer: of WordPiece, whose vocabulary is written. pooling: "none", "mean", "cls" or "rank" (the classifier's
+    scores), what llama.cpp gives where it is not told otherwise; by default "rank" of classifiers and nothing else.
 
     Raises ExportError for models other than BERT and for layers that no block type holds exactly.
     """
     plain = PlainModel(frozen, "gguf")
     if plain.config.model_type != "bert":
         raise ExportError(f"gguf: written for models of type bert; found {plain.config.model_type}; {_OTHERS}")
+    if pooling is not None and pooling not in _POOLING:
+        raise ExportError(f"gguf: pooling: found {pooling!r}; allowed: {', '.join(_POOLING)}")
     layers = plain.layers()
     writer = gguf.GGUFWriter(folder / "model.gguf", "bert")
     _describe(writer, plain.config)
+    _describe_result(writer, frozen, plain.config, pooling)
+    missing = "none was given" if tokenizer is None else not_wordpiece(tokenizer)
+    if missing is None:
+        add_vocabulary(writer, tokenizer, plain.config.vocab_size)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.BERT, plain.config.num_hidden_layers)
     for name, tensor in plain.tensors(lambda name, layer: {"weight": layer.weight.detach().cpu()}).items():
         if name.endswith("position_ids"):
@@ -51,7 +62,10 @@ def write_gguf(frozen: nn.Module, folder: Path) -> Written:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return Written(("the file has no vocabulary", "llama.cpp quantizes inputs in blocks, in its own way"))
+    differs = [] if missing is None else [f"the file has no vocabulary, which llama.cpp asks for: {missing}"]
+    if getattr(plain.config, "type_vocab_size", 1) > 1:
+        differs.append("llama.cpp takes every token for one of the first sentence")
+    return Written((*differs, "llama.cpp quantizes inputs in blocks, in its own way"))
 
 
 def _describe(writer: Any, config: Any) -> None:
@@ -62,7 +76,17 @@ def _describe(writer: Any, config: Any) -> None:
     writer.add_head_count(config.num_attention_heads)
     writer.add_layer_norm_eps(config.layer_norm_eps)
     writer.add_causal_attention(False)
+    writer.add_token_type_count(getattr(config, "type_vocab_size", 1))
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+
+
+def _describe_result(writer: Any, frozen: nn.Module, config: Any, pooling: str | None) -> None:
+    is_classifier = type(frozen).__name__.endswith("ForSequenceClassification")
+    if is_classifier:
+        writer.add_classifier_output_labels([str(config.id2label[index]) for index in range(config.num_labels)])
+    pooling = pooling or ("rank" if is_classifier else None)
+    if pooling is not None:
+        writer.add_pooling_type(gguf.PoolingType[pooling.upper()])
 
 
 def _gguf_name(name: str, names: Any) -> str:

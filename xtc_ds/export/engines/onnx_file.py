@@ -14,7 +14,8 @@ from xtc_ds.export.engines.base import Written
 from xtc_ds.export.engines.onnx_builder import OnnxBuilder
 from xtc_ds.export.engines.onnx_floats import store_floats
 from xtc_ds.export.engines.onnx_layers import LAYERS
-from xtc_ds.export.engines.tracing import DOMAIN, OPSET, packed_layers, traced_graph
+from xtc_ds.export.engines.placeholders import DOMAIN
+from xtc_ds.export.engines.tracing import OPSET, packed_layers, traced_graph
 from xtc_ds.export.packed import PackedLayer
 
 __all__ = ["onnx_model", "write_onnx"]

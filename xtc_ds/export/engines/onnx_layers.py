@@ -13,7 +13,7 @@ from torch import Tensor
 
 from xtc_ds.export.engines.onnx_builder import FLOAT, UINT8, OnnxBuilder
 from xtc_ds.export.engines.onnx_unpack import codes_of_layer, codes_of_rows
-from xtc_ds.export.engines.tracing import range_axes
+from xtc_ds.export.engines.placeholders import range_axes
 from xtc_ds.export.packed import PackedLayer
 from xtc_ds.layers import RangeObserver
 

@@ -16,7 +16,8 @@ from xtc_ds.errors import ExportError
 from xtc_ds.export.engines.base import Written
 from xtc_ds.export.engines.onnx_floats import store_floats
 from xtc_ds.export.engines.openvino_layers import LAYERS
-from xtc_ds.export.engines.tracing import DOMAIN, packed_layers, traced_graph
+from xtc_ds.export.engines.placeholders import DOMAIN
+from xtc_ds.export.engines.tracing import packed_layers, traced_graph
 
 __all__ = ["write_openvino"]
 

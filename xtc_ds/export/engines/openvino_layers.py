@@ -13,7 +13,7 @@ from openvino import opset15 as ops
 
 from xtc_ds.export.engines.byte_tables import byte_table, codes_per_byte, rows_of_bytes
 from xtc_ds.export.engines.openvino_constants import codes_of_layer, constant
-from xtc_ds.export.engines.tracing import range_axes
+from xtc_ds.export.engines.placeholders import range_axes
 from xtc_ds.export.packed import PackedLayer
 from xtc_ds.layers import RangeObserver
 

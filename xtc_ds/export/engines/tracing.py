@@ -1,6 +1,6 @@
 """From a frozen model to an ONNX graph in which each packed layer is one node to be written out.
 
-The nodes have the domain ``xtc`` and name their layer; none is left in a file.
+The nodes are those of ``placeholders``; none is left in a file.
 """
 
 from __future__ import annotations
@@ -17,24 +17,12 @@ from torch import Tensor, nn
 
 from xtc_ds.clone import clone_model
 from xtc_ds.errors import ExportError
-from xtc_ds.export.packed import PackedLayer, PackedSpec
-from xtc_ds.export.packed_layers import PackedConv2d
-from xtc_ds.kernels.dispatch import product_is_integer
+from xtc_ds.export.engines.placeholders import placeholder
+from xtc_ds.export.packed import PackedLayer
 
-__all__ = ["DOMAIN", "OPSET", "packed_layers", "range_axes", "traced_graph", "uses_integers"]
+__all__ = ["OPSET", "packed_layers", "traced_graph"]
 
-DOMAIN = "xtc"
 OPSET = 18
-
-
-def uses_integers(spec: PackedSpec) -> bool:
-    """Whether the layer is a product of integer codes, rescaled once."""
-    return (
-        spec.kind == "linear"
-        and spec.format is not None
-        and not spec.masked
-        and product_is_integer(spec.weight_format, spec.grouping, spec.activation)
-    )
 
 
 def packed_layers(frozen: nn.Module) -> dict[str, PackedLayer]:
@@ -130,7 +118,7 @@ class _Shell(nn.Module):
 
 
 def _traceable(frozen: nn.Module) -> nn.Module:
-    model = clone_model(frozen, lambda old, stored: old, _placeholder)
+    model = clone_model(frozen, lambda old, stored: old, placeholder)
     config = getattr(model, "config", None)
     if hasattr(model, "set_attn_implementation"):
         own = copy.deepcopy(config)
@@ -140,60 +128,3 @@ def _traceable(frozen: nn.Module) -> nn.Module:
         # The fused operator is written out by the exporter with checks for masked rows, which cost time.
         model.set_attn_implementation("eager")  # type: ignore[operator]
     return model
-
-
-def range_axes(spec: PackedSpec) -> tuple[int, ...]:
-    """Dimensions of an input over which a dynamic range goes: a token's features, or a whole sample."""
-    return (-3, -2, -1) if spec.kind == "conv2d" else (-1,)
-
-
-def _placeholder(name: str, module: nn.Module) -> nn.Module | None:
-    if not isinstance(module, PackedLayer):
-        return None
-    if isinstance(module, PackedConv2d):
-        return _Conv(name, module)
-    return (_Table if module.spec.kind == "embedding" else _Linear)(name, module)
-
-
-def _node(op: str, name: str, inputs: tuple[Tensor, ...], shape: tuple[Any, ...]) -> Tensor:
-    return torch.onnx.ops.symbolic(
-        f"{DOMAIN}::{op}", inputs, {"layer": name}, dtype=torch.float32, shape=shape, version=1
-    )
-
-
-class _Placeholder(nn.Module):
-    def __init__(self, name: str, layer: PackedLayer) -> None:
-        super().__init__()
-        self.name, self.spec = name, layer.spec
-        bias = getattr(layer, "bias", None)
-        self.bias = None if bias is None else nn.Parameter(bias.detach().float(), requires_grad=False)
-        if layer.spec.format is None:
-            self.weight = nn.Parameter(layer.dense_weight().detach(), requires_grad=False)
-
-    def quantized(self, x: Tensor) -> Tensor:
-        return x if self.spec.activation is None else _node("FakeQuantize", self.name, (x,), tuple(x.shape))
-
-    def decoded(self) -> Tensor:
-        return self.weight if self.spec.format is None else _node("Weight", self.name, (), self.spec.shape)
-
-
-class _Linear(_Placeholder):
-    def forward(self, x: Tensor) -> Tensor:
-        if uses_integers(self.spec):
-            y = _node("Linear", self.name, (x,), (*x.shape[:-1], self.spec.shape[0]))
-            return y if self.bias is None else y + self.bias
-        return nn.functional.linear(self.quantized(x), self.decoded(), self.bias)
-
-
-class _Table(_Placeholder):
-    def forward(self, ids: Tensor) -> Tensor:
-        return _node("Embedding", self.name, (ids,), (*ids.shape, self.spec.shape[1]))
-
-
-class _Conv(_Placeholder):
-    def __init__(self, name: str, layer: PackedConv2d) -> None:
-        super().__init__(name, layer)
-        self.plain = layer.__dict__["plain"]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.plain._conv_forward(self.quantized(x), self.decoded(), self.bias)  # type: ignore[no-any-return]

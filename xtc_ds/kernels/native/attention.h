@@ -33,7 +33,6 @@ static inline int64_t padded_keys(int64_t keys) { return (keys + ATTENTION_COLUM
 static inline int64_t attention_floats(int64_t keys, int64_t features) { return (features + ATTENTION_ROWS) * padded_keys(keys); }
 
 #if XTC_X86
-#define F512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,fma")))
 #define EACH_ROW(F) F(0) F(1) F(2) F(3) F(4) F(5)
 
 /* c (rows, 64 or 32) = a (rows, depth) times b (depth, 64 or 32); up to 6 rows, those past the last are computed twice. */

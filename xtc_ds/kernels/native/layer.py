@@ -14,7 +14,7 @@ from xtc_ds.errors import FormatError
 from xtc_ds.kernels.native.library import native_library
 from xtc_ds.kernels.native.linear import STORED, TiledWeight
 
-__all__ = ["TiledLayer"]
+__all__ = ["TiledLayer", "kept_memory"]
 
 _local = threading.local()
 
@@ -46,7 +46,7 @@ class TiledLayer:
             self.scale.data_ptr(),
             None if self.bias is None else self.bias.data_ptr(),
         )
-        self._scratch_size: tuple[tuple[int, int], int] = ((-1, 0), 0)
+        self._scratch_size = (-1, 0)  # of so many tokens
         self._after = (weight.inputs, self.outputs, weight.bits, mul, off)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -54,22 +54,25 @@ class TiledLayer:
         tokens = x.shape[0]
         x = x if x.is_contiguous() else x.contiguous()
         y = torch.empty((tokens, self.outputs), dtype=x.dtype)
-        threads = torch.get_num_threads()
         status = self._library.linear(
             x.data_ptr(), *self._before, *self._pointers, y.data_ptr(), x.dtype == torch.bfloat16, tokens, *self._after,
-            self._scratch(tokens, threads), threads, self._library.path,
+            self._scratch(tokens), torch.get_num_threads(), self._library.path,
         )  # fmt: skip
         assert status == 0, "the kernel refused its arguments"
         return y
 
-    def _scratch(self, tokens: int, threads: int) -> int:
-        """Address of memory that is kept from call to call, one piece per Python thread."""
+    def _scratch(self, tokens: int) -> int:
         wanted, size = self._scratch_size
-        if wanted != (tokens, threads):
-            size = self._library.linear_scratch_bytes(tokens, self.weight.inputs, threads)
-            self._scratch_size = (tokens, threads), size
-        found: tuple[int, int, Tensor] | None = getattr(_local, "memory", None)
-        if found is None or found[0] < size:
-            memory = torch.empty(size, dtype=torch.uint8)
-            found = _local.memory = (size, memory.data_ptr(), memory)
-        return found[1]
+        if wanted != tokens:
+            size = self._library.linear_scratch_bytes(tokens, self.weight.inputs)
+            self._scratch_size = tokens, size
+        return kept_memory(size)
+
+
+def kept_memory(size: int) -> int:
+    """Address of ``size`` bytes that are kept from call to call, one piece per Python thread."""
+    found: tuple[int, int, Tensor] | None = getattr(_local, "memory", None)
+    if found is None or found[0] < size:
+        memory = torch.empty(size, dtype=torch.uint8)
+        found = _local.memory = (size, memory.data_ptr(), memory)
+    return found[1]

@@ -1,4 +1,13 @@
-/* Sizes of tiles and kernels, and which instructions there are. See xtc_kernels.c for the layout. */
+/*
+ * How inputs and weights lie in memory, sizes of the kernels, and which instructions there are.
+ *
+ * Inputs become u8 = code + 128, because the VNNI product takes unsigned times signed. A weight is w = mul * c + off with
+ * c its stored value, so with S = sum over K:   S(code * w) = mul * S(u8 * c) + off * S(u8) - 128 * S(w).
+ *
+ * Weight layout ("tiles"): outputs in panels of 16, inputs in steps of 4; a tile is 16 outputs x 4 inputs, byte 4 * n + k.
+ * One 64-byte block holds 8 / bits consecutive tiles: tile j of the block lies in bits [j * bits, (j + 1) * bits) of every byte.
+ * Inputs are padded to whole blocks; the padded u8 are 0, so what the weights hold there does not matter.
+ */
 #ifndef XTC_LAYOUT_H
 #define XTC_LAYOUT_H
 
@@ -16,17 +25,39 @@
 
 #define PANEL 16           /* outputs of a tile */
 #define BLOCK 64           /* bytes of a block */
-#define GEMM_ROWS 12       /* tokens that the register tile of the matrix kernel holds */
 #define QUAD (4 * PANEL)   /* outputs that the kernel for few tokens computes at once */
 #define QUAD_ROWS 4        /* and its tokens */
-#define UNPACK_FROM 16     /* tokens from which on a panel is unpacked once instead of in every product */
 
 /* Four u8 at any address. */
 #if defined(__GNUC__) || defined(__clang__)
 typedef int32_t __attribute__((may_alias, aligned(1))) loose_int32;
 #endif
 
+/* Inlined into functions of every target, so that each compiles it with its own instructions. */
+#define INLINED static inline __attribute__((always_inline))
+
+#if XTC_X86
+#define F512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,fma")))
+#define VNNI_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,fma,avx512vnni")))
+/* The first `left` of 16. */
+#define INSIDE(left) ((left) >= 16 ? (__mmask16)0xFFFF : (__mmask16)((1u << (left)) - 1))
+#endif
+
 enum path { PORTABLE = 0, AVX2 = 1, AVX512_VNNI = 2 };
+
+/* The best path of this processor. */
+int xtc_best_path(void)
+{
+#if XTC_X86
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma"))
+        return AVX512_VNNI;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        return AVX2;
+#endif
+    return PORTABLE;
+}
 
 static inline int64_t inputs_per_block(int bits) { return 4 * (8 / bits); }
 static inline int64_t blocks_of(int64_t inputs, int bits) { return (inputs + inputs_per_block(bits) - 1) / inputs_per_block(bits); }

@@ -16,7 +16,7 @@ __all__ = ["Library", "native_library"]
 
 logger = logging.getLogger(__name__)
 
-_ABI = 2
+_ABI = 3
 _PATHS = ("portable C", "AVX2", "AVX-512 VNNI")
 _POINTER, _SIZE, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
 
@@ -31,8 +31,6 @@ class Library:
         self.path: int = library.xtc_best_path()
         self.tiles_bytes = library.xtc_tiles_bytes
         self.tiles_bytes.restype, self.tiles_bytes.argtypes = _SIZE, [_SIZE, _SIZE, _INT]
-        self.scratch_bytes = library.xtc_scratch_bytes
-        self.scratch_bytes.restype, self.scratch_bytes.argtypes = _SIZE, [_SIZE, _INT]
         self.tile = library.xtc_tile
         self.tile.restype = None
         self.tile.argtypes = [_POINTER, *[_SIZE] * 2, *[_INT] * 2, *[_POINTER] * 2, _INT]
@@ -42,11 +40,20 @@ class Library:
         self.decode = library.xtc_decode
         self.decode.restype = None
         self.decode.argtypes = [*[_POINTER] * 3, _INT, *[_SIZE] * 2, *[_INT] * 2]
+        self.scale_gradient = library.xtc_scale_gradient
+        self.scale_gradient.restype = None
+        self.scale_gradient.argtypes = [*[_POINTER] * 5, *[_SIZE] * 2, *[_INT] * 2]
+        self.pack_planes = library.xtc_pack_planes
+        self.pack_planes.restype = None
+        self.pack_planes.argtypes = [*[_POINTER] * 2, *[_SIZE] * 2, *[_INT] * 3]
+        self.unpack_planes = library.xtc_unpack_planes
+        self.unpack_planes.restype = None
+        self.unpack_planes.argtypes = [*[_POINTER] * 3, _INT, *[_SIZE] * 2, *[_INT] * 3]
         self.product = library.xtc_product
         self.product.restype = _INT
-        self.product.argtypes = [*[_POINTER] * 8, _INT, *[_SIZE] * 3, *[_INT] * 3, _POINTER, *[_INT] * 2]
+        self.product.argtypes = [*[_POINTER] * 8, _INT, *[_SIZE] * 3, *[_INT] * 5]
         self.linear_scratch_bytes = library.xtc_linear_scratch_bytes
-        self.linear_scratch_bytes.restype, self.linear_scratch_bytes.argtypes = _SIZE, [_SIZE, _SIZE, _INT]
+        self.linear_scratch_bytes.restype, self.linear_scratch_bytes.argtypes = _SIZE, [_SIZE, _SIZE]
         self.linear = library.xtc_linear
         self.linear.restype = _INT
         self.linear.argtypes = [
@@ -57,6 +64,18 @@ class Library:
         self.attention = library.xtc_attention
         self.attention.restype = _INT
         self.attention.argtypes = [*[_POINTER] * 6, _FLOAT, *[_POINTER] * 2, _INT]
+        self.encoder_scratch_bytes = library.xtc_encoder_scratch_bytes
+        self.encoder_scratch_bytes.restype, self.encoder_scratch_bytes.argtypes = _SIZE, [_POINTER, *[_SIZE] * 3, _INT]
+        self.encoder_layers = library.xtc_encoder_layers
+        self.encoder_layers.restype = _INT
+        self.encoder_layers.argtypes = [_POINTER, _SIZE, *[_POINTER] * 3, *[_SIZE] * 2, *[_POINTER] * 2, _INT]
+        self.lookup = library.xtc_lookup
+        self.lookup.restype = _INT
+        self.lookup.argtypes = [
+            _POINTER, *[_SIZE] * 2, *[_INT] * 3, *[_POINTER] * 2, _SIZE, _POINTER, _SIZE, _POINTER, *[_INT] * 2
+        ]  # fmt: skip
+        self.peak = library.xtc_peak
+        self.peak.restype, self.peak.argtypes = _SIZE, [_INT, _SIZE, _INT]
         self.gelu = library.xtc_gelu
         self.gelu.restype, self.gelu.argtypes = _INT, [_POINTER, *[_SIZE] * 2, _INT]
         self.add_norm = library.xtc_add_norm

@@ -125,13 +125,12 @@ def tiled_product(
     tokens, outputs, threads = x.u8.shape[0], weight.sums.numel(), torch.get_num_threads()
     written = dtype if dtype == torch.bfloat16 else torch.float32
     y = torch.empty((tokens, outputs), dtype=written)
-    scratch = torch.empty(library.scratch_bytes(weight.inputs, threads), dtype=torch.uint8)
     mul, off, *_ = STORED[weight.bits]
     path = library.path if path is None else path
     status = library.product(
         x.u8.data_ptr(), x.sums.data_ptr(), x.scale.data_ptr(), weight.tiles.data_ptr(), weight.sums.data_ptr(),
         scale.data_ptr(), None if bias is None else bias.data_ptr(), y.data_ptr(), written == torch.bfloat16, tokens,
-        weight.inputs, outputs, weight.bits, mul, off, scratch.data_ptr(), threads, path,
+        weight.inputs, outputs, weight.bits, mul, off, threads, path,
     )  # fmt: skip
     assert status == 0, "the kernel refused its arguments"
     return y.to(dtype)

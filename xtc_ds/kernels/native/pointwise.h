@@ -11,7 +11,10 @@
 F512 static inline __m512 gelu_of(__m512 x)
 {
     const __m512 size = _mm512_mul_ps(_mm512_abs_ps(x), _mm512_set1_ps(0.70710678118654752f));
-    const __m512 t = _mm512_div_ps(_mm512_set1_ps(1.0f), _mm512_fmadd_ps(size, _mm512_set1_ps(0.3275911f), _mm512_set1_ps(1.0f)));
+    /* Infinity has no reciprocal; of a number and NaN, the second is taken: NaN stays. */
+    const __m512 d = _mm512_fmadd_ps(_mm512_min_ps(_mm512_set1_ps(100.0f), size), _mm512_set1_ps(0.3275911f), _mm512_set1_ps(1.0f));
+    __m512 t = _mm512_rcp14_ps(d); /* 1 / d to 14 bits; one step of Newton's makes 28 of them */
+    t = _mm512_fmadd_ps(t, _mm512_fnmadd_ps(d, t, _mm512_set1_ps(1.0f)), t);
     __m512 p = _mm512_set1_ps(1.061405429f);
     p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(-1.453152027f));
     p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(1.421413741f));

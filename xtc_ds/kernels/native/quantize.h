@@ -49,9 +49,7 @@ static int32_t quantize_row(const void *x, int is_bf16, int64_t inputs, int64_t 
 }
 
 #if XTC_X86
-#define WIDE_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq")))
-
-WIDE_TARGET static inline __m512 sixteen(const void *x, int is_bf16, int64_t i, __mmask16 inside)
+F512 static inline __m512 sixteen(const void *x, int is_bf16, int64_t i, __mmask16 inside)
 {
     if (!is_bf16)
         return _mm512_maskz_loadu_ps(inside, (const float *)x + i);
@@ -59,34 +57,53 @@ WIDE_TARGET static inline __m512 sixteen(const void *x, int is_bf16, int64_t i, 
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 
-WIDE_TARGET static int32_t
+/* Largest size of one row; NaN if one is in it. */
+F512 static float largest_of(const void *x, int is_bf16, int64_t inputs)
+{
+    __m512 largest = _mm512_setzero_ps();
+    __mmask16 nan = 0;
+    for (int64_t i = 0; i < inputs; i += 16) {
+        const __m512 size = _mm512_abs_ps(sixteen(x, is_bf16, i, INSIDE(inputs - i)));
+        nan |= _mm512_cmp_ps_mask(size, size, _CMP_UNORD_Q);
+        largest = _mm512_max_ps(largest, size);
+    }
+    return nan ? NAN : _mm512_reduce_max_ps(largest);
+}
+
+/*
+ * Codes are rounded quotients, as a division gives them. A product with the reciprocal is off by 2e-5 at most where the code
+ * is in range, so that it rounds to the same code unless it is that near to a half: then it is divided after all.
+ */
+F512 static int32_t
 quantize_row_avx512(const void *x, int is_bf16, int64_t inputs, int64_t padded, int bits, float fixed, uint8_t *u8, float *scale)
 {
     const __m512 low = _mm512_set1_ps(-(float)(1 << (bits - 1))), high = _mm512_set1_ps((float)((1 << (bits - 1)) - 1));
-    float step = fixed;
-    if (!(fixed >= 0)) {
-        __m512 largest = _mm512_setzero_ps();
-        __mmask16 nan = 0;
-        for (int64_t i = 0; i < inputs; i += 16) {
-            const __mmask16 inside = i + 16 <= inputs ? 0xFFFF : (__mmask16)((1u << (inputs - i)) - 1);
-            const __m512 size = _mm512_abs_ps(sixteen(x, is_bf16, i, inside));
-            nan |= _mm512_cmp_ps_mask(size, size, _CMP_UNORD_Q);
-            largest = _mm512_max_ps(largest, size);
-        }
-        step = nan ? NAN : 2 * _mm512_reduce_max_ps(largest) / (float)(1 << bits);
-    }
+    const float step = fixed >= 0 ? fixed : 2 * largest_of(x, is_bf16, inputs) / (float)(1 << bits);
     *scale = step;
     const __m512 divisor = _mm512_set1_ps(step == 0 ? 1.0f : step);
+    /* Reciprocals of very small and very large numbers are not exact enough: NaN sends all to the division. */
+    const __m512 reciprocal = _mm512_set1_ps(step == 0 ? 1.0f : step > 1e-30f && step < 1e30f ? 1 / step : NAN);
+    const __m512 half = _mm512_set1_ps(0.4999f);
     const __m512i shift = _mm512_set1_epi32(128);
     __m512i sum = _mm512_setzero_si512();
     for (int64_t i = 0; i < inputs; i += 16) {
-        const __mmask16 inside = i + 16 <= inputs ? 0xFFFF : (__mmask16)((1u << (inputs - i)) - 1);
-        __m512 code = _mm512_div_ps(sixteen(x, is_bf16, i, inside), divisor);
-        code = _mm512_roundscale_ps(code, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-        code = _mm512_max_ps(_mm512_min_ps(code, high), low); /* max takes its second operand for NaN */
-        const __m512i value = _mm512_add_epi32(_mm512_cvtps_epi32(code), shift);
-        sum = _mm512_mask_add_epi32(sum, inside, sum, value);
-        _mm512_mask_cvtepi32_storeu_epi8(u8 + i, inside, value);
+        const __mmask16 inside = INSIDE(inputs - i);
+        const __m512 value = sixteen(x, is_bf16, i, inside);
+        /* Of a number and NaN, minimum and maximum give their second operand. */
+        __m512 code = _mm512_max_ps(low, _mm512_min_ps(high, _mm512_mul_ps(value, reciprocal))); /* NaN stays */
+        __m512i rounded = _mm512_cvtps_epi32(code);
+        const __m512 rest = _mm512_abs_ps(_mm512_sub_ps(code, _mm512_cvtepi32_ps(rounded)));
+        if (_mm512_cmp_ps_mask(rest, half, _CMP_NLT_UQ)) {
+            code = _mm512_div_ps(value, divisor);
+            code = _mm512_max_ps(_mm512_min_ps(high, code), low); /* NaN becomes the lowest, as in quantize_row */
+            rounded = _mm512_cvtps_epi32(code);
+        }
+        rounded = _mm512_add_epi32(rounded, shift);
+        sum = _mm512_mask_add_epi32(sum, inside, sum, rounded);
+        if (inside == 0xFFFF)
+            _mm_storeu_si128((__m128i *)(void *)(u8 + i), _mm512_cvtepi32_epi8(rounded));
+        else
+            _mm512_mask_cvtepi32_storeu_epi8(u8 + i, inside, rounded);
     }
     memset(u8 + inputs, 0, (size_t)(padded - inputs));
     return _mm512_reduce_add_epi32(sum);

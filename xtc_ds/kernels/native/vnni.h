@@ -1,12 +1,13 @@
-/* The products with AVX-512 VNNI. */
+/*
+ * The kernel of the product with AVX-512 VNNI. Weights are unpacked in registers on the way: the shifts and masks run beside the
+ * products on other ports of the processor, so that 1 to 4 bits cost no more time than 8.
+ */
 #ifndef XTC_VNNI_H
 #define XTC_VNNI_H
 
 #include "layout.h"
 
 #if XTC_X86
-#define VNNI_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
-
 /* gcc keeps arrays of accumulators in memory, so each accumulator is a variable of its own. */
 #define BROADCAST(row) _mm512_set1_epi32(*(const loose_int32 *)(a + (row) * stride + k))
 
@@ -14,19 +15,8 @@
 #define ROWS_2(F) ROWS_1(F) F(1)
 #define ROWS_3(F) ROWS_2(F) F(2)
 #define ROWS_4(F) ROWS_3(F) F(3)
-#define ROWS_5(F) ROWS_4(F) F(4)
-#define ROWS_6(F) ROWS_5(F) F(5)
-#define ROWS_7(F) ROWS_6(F) F(6)
-#define ROWS_8(F) ROWS_7(F) F(7)
-#define ROWS_9(F) ROWS_8(F) F(8)
-#define ROWS_10(F) ROWS_9(F) F(9)
-#define ROWS_11(F) ROWS_10(F) F(10)
-#define ROWS_12(F) ROWS_11(F) F(11)
 
-/*
- * Few tokens: 1 to 4 rows x 4 panels, weights unpacked on the way. Four panels give a single row four chains of sums, which
- * hide the latency of the product. acc is (rows, 64).
- */
+/* 1 to 4 rows x 4 panels: even a single row has four chains of sums, which hide the latency of the product. acc is (rows, 64). */
 #define DECLARE_4(row)                                                                                                          \
     __m512i p##row = _mm512_setzero_si512(), q##row = _mm512_setzero_si512(), r##row = _mm512_setzero_si512(),                  \
             s##row = _mm512_setzero_si512();
@@ -76,53 +66,50 @@
 #define QUAD_KERNELS(bits) QUAD_KERNEL(1, bits) QUAD_KERNEL(2, bits) QUAD_KERNEL(3, bits) QUAD_KERNEL(4, bits)
 QUAD_KERNELS(1) QUAD_KERNELS(2) QUAD_KERNELS(4) QUAD_KERNELS(8)
 
+/*
+ * One row, 1 bit: the bits stay where they are in their bytes, one mask instead of a shift and a mask. Bit j counts 2**j times in
+ * a sum of its own, and bit 7, a sign, -128 times. Sums stay below 2**31 for MOST_BITS blocks and fewer.
+ */
+#define MOST_BITS 16000
+#define BITS(F) F(0) F(1) F(2) F(3) F(4) F(5) F(6) F(7)
+#define DECLARE_BIT(j)                                                                                                          \
+    const __m512i m##j = _mm512_set1_epi8((char)(1 << (j)));                                                                    \
+    __m512i s##j = _mm512_setzero_si512(), t##j = s##j;
+#define MULTIPLY_BIT(j)                                                                                                         \
+    {                                                                                                                           \
+        const __m512i x = _mm512_set1_epi32(*(const loose_int32 *)(a + 4 * (j)));                                               \
+        s##j = _mm512_dpbusd_epi32(s##j, x, _mm512_and_si512(b, m##j));                                                         \
+        t##j = _mm512_dpbusd_epi32(t##j, x, _mm512_and_si512(c, m##j));                                                         \
+    }
+#define ADD_BIT(j)                                                                                                              \
+    s = _mm512_add_epi32(s, _mm512_srai_epi32(s##j, j)), t = _mm512_add_epi32(t, _mm512_srai_epi32(t##j, j));
+
+VNNI_TARGET static void two_panels_of_bits(const uint8_t *a, const uint8_t *first, const uint8_t *second, int64_t blocks, int32_t *acc)
+{
+    BITS(DECLARE_BIT)
+    for (int64_t i = 0; i < blocks * BLOCK; i += BLOCK, a += 32) {
+        const __m512i b = _mm512_loadu_si512(first + i), c = _mm512_loadu_si512(second + i);
+        BITS(MULTIPLY_BIT)
+    }
+    s7 = _mm512_sub_epi32(_mm512_setzero_si512(), s7), t7 = _mm512_sub_epi32(_mm512_setzero_si512(), t7);
+    __m512i s = _mm512_setzero_si512(), t = s;
+    BITS(ADD_BIT)
+    _mm512_storeu_si512(acc, s);
+    _mm512_storeu_si512(acc + PANEL, t);
+}
+
 typedef void quad_kernel(const uint8_t *, int64_t, const uint8_t *const *, int64_t, int32_t *);
 #define QUAD_ROW(bits) {quad_vnni_1_##bits, quad_vnni_2_##bits, quad_vnni_3_##bits, quad_vnni_4_##bits}
 static quad_kernel *const QUADS[4][4] = {QUAD_ROW(1), QUAD_ROW(2), QUAD_ROW(4), QUAD_ROW(8)};
 
 static void quad_vnni(const uint8_t *u8, int64_t stride, int rows, const uint8_t *const *panels, int64_t blocks, int bits, int32_t *acc)
 {
+    if (rows == 1 && bits == 1 && blocks <= MOST_BITS) {
+        two_panels_of_bits(u8, panels[0], panels[1], blocks, acc);
+        two_panels_of_bits(u8, panels[2], panels[3], blocks, acc + 2 * PANEL);
+        return;
+    }
     QUADS[bits == 8 ? 3 : bits / 2][rows - 1](u8, stride, panels, blocks, acc);
-}
-
-/* 12 tokens x 2 panels of 8-bit tiles: 24 accumulators, 2 weights, the inputs as broadcast operands. */
-#define DECLARE_2(row) __m512i s##row = _mm512_setzero_si512(), t##row = _mm512_setzero_si512();
-#define MULTIPLY_2(row)                                                                                                         \
-    {                                                                                                                           \
-        const __m512i x = BROADCAST(row);                                                                                       \
-        s##row = _mm512_dpbusd_epi32(s##row, x, w);                                                                             \
-        t##row = _mm512_dpbusd_epi32(t##row, x, v);                                                                             \
-    }
-#define STORE_2(row)                                                                                                            \
-    _mm512_storeu_si512(acc + (row) * 2 * PANEL, s##row);                                                                       \
-    _mm512_storeu_si512(acc + (row) * 2 * PANEL + PANEL, t##row);
-#define PAIR_KERNEL(rows)                                                                                                       \
-    VNNI_TARGET static void pair_vnni_##rows(const uint8_t *a, int64_t stride, const uint8_t *first, const uint8_t *second,     \
-                                             int64_t steps, int32_t *acc)                                                       \
-    {                                                                                                                           \
-        ROWS_##rows(DECLARE_2) int64_t k = 0;                                                                                   \
-        for (int64_t step = 0; step < steps; step++, k += 4) {                                                                  \
-            const __m512i w = _mm512_loadu_si512(first + step * BLOCK), v = _mm512_loadu_si512(second + step * BLOCK);          \
-            ROWS_##rows(MULTIPLY_2)                                                                                             \
-        }                                                                                                                       \
-        ROWS_##rows(STORE_2)                                                                                                    \
-    }
-PAIR_KERNEL(1) PAIR_KERNEL(2) PAIR_KERNEL(3) PAIR_KERNEL(4) PAIR_KERNEL(5) PAIR_KERNEL(6)
-PAIR_KERNEL(7) PAIR_KERNEL(8) PAIR_KERNEL(9) PAIR_KERNEL(10) PAIR_KERNEL(11) PAIR_KERNEL(12)
-
-typedef void pair_kernel(const uint8_t *, int64_t, const uint8_t *, const uint8_t *, int64_t, int32_t *);
-static pair_kernel *const PAIRS[GEMM_ROWS + 1] = {0, pair_vnni_1, pair_vnni_2, pair_vnni_3, pair_vnni_4, pair_vnni_5, pair_vnni_6,
-    pair_vnni_7, pair_vnni_8, pair_vnni_9, pair_vnni_10, pair_vnni_11, pair_vnni_12};
-
-/* Tiles of one panel as 8-bit tiles, one after the other. */
-VNNI_TARGET static void unpack_panel(const uint8_t *panel, int64_t blocks, int bits, uint8_t *out)
-{
-    const __m512i mask = _mm512_set1_epi8((char)((1 << bits) - 1));
-    for (int64_t b = 0; b < blocks; b++) {
-        const __m512i block = _mm512_loadu_si512(panel + b * BLOCK);
-        for (int tile = 0; tile < 8 / bits; tile++, out += BLOCK)
-            _mm512_storeu_si512(out, _mm512_and_si512(_mm512_srl_epi16(block, _mm_cvtsi32_si128(tile * bits)), mask));
-    }
 }
 #endif
 

@@ -5,6 +5,13 @@ The layer is ``xtc_ds.kernels.triton.packed.TritonProduct``; its parts are in ``
 
 from __future__ import annotations
 
-from xtc_ds.kernels.triton.availability import interpreted, takes_input, takes_weight, triton_available
+from xtc_ds.kernels.triton.availability import (
+    INTERPRETED,
+    interpreted,
+    load_kernels,
+    takes_input,
+    takes_weight,
+    triton_available,
+)
 
-__all__ = ["interpreted", "takes_input", "takes_weight", "triton_available"]
+__all__ = ["INTERPRETED", "interpreted", "load_kernels", "takes_input", "takes_weight", "triton_available"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from functools import cache
 from importlib.util import find_spec
@@ -10,7 +11,15 @@ import torch
 
 from xtc_ds.formats import Grouping, WeightFormat
 
-__all__ = ["MOST_INPUTS", "interpreted", "takes_input", "takes_weight", "triton_available"]
+__all__ = [
+    "INTERPRETED",
+    "MOST_INPUTS",
+    "interpreted",
+    "load_kernels",
+    "takes_input",
+    "takes_weight",
+    "triton_available",
+]
 
 # Integer matrix instructions of 8 bits and bfloat16.
 _LEAST_CAPABILITY = (8, 0)
@@ -21,6 +30,19 @@ MOST_INPUTS = 2**31 // (255 * 128) - 1
 def interpreted() -> bool:
     """Whether Triton runs kernels on the CPU, in its interpreter: exact and slow, for tests."""
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on")
+
+
+#: as the process was started, which is when Triton itself looks
+INTERPRETED = interpreted()
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def load_kernels(device: torch.device | str) -> bool:
+    """``triton_available``; where it is, the kernels and their operators are there afterwards, for traced code too."""
+    available: bool = triton_available(device)
+    if available:
+        importlib.import_module("xtc_ds.kernels.triton.packed")
+    return available
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

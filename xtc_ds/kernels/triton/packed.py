@@ -16,7 +16,7 @@ from torch import Tensor
 import xtc_ds.kernels.triton.ops  # noqa: F401  (registers the operators)
 from xtc_ds.errors import FormatError
 from xtc_ds.formats import ActivationFormat, Grouping, WeightFormat
-from xtc_ds.kernels.tiles import version_of
+from xtc_ds.kernels.per_storage import version_of
 from xtc_ds.kernels.triton.availability import takes_input, takes_weight, triton_available
 from xtc_ds.kernels.triton.linear import TritonWeight, code_product, quantize_input, weight_only_linear
 from xtc_ds.kernels.triton.sharing import shared_codes

@@ -1,0 +1,85 @@
+"""Layers of a teacher with 8-bit weights, one scale per row, that only compute forward.
+
+Shape legend: I = input features, O = output features, V = rows of a table, D = its columns.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xtc_ds.export.packed import PackedSpec
+from xtc_ds.export.packed_layers import PackedEmbedding
+from xtc_ds.formats import ActivationFormat, Encoded, Grouping, get_format
+from xtc_ds.kernels import linear_on_codes
+from xtc_ds.kernels.native import TiledLayer, TiledWeight, native_library, tile_weight
+
+__all__ = ["Int8Linear", "int8_embedding"]
+
+_WEIGHT, _ROWS, _INPUT = get_format("int8"), Grouping("row"), ActivationFormat(8)
+_KERNEL_DTYPES = (torch.float32, torch.bfloat16)
+
+
+class Int8Linear(nn.Module):
+    """``x`` (..., I) to (..., O) in the dtype of ``x``; inputs become 8-bit codes, one scale per token.
+
+    It holds one set of codes alone, in the layout that the product of its device reads.
+    w_OI: the float weight. bias: (O,) or None; used as it is. for_cpu: the layer will run on the CPU and stays there.
+    """
+
+    codes: Tensor
+    tiles: Tensor
+    sums: Tensor
+    scale: Tensor
+    bias: nn.Parameter | None
+
+    def __init__(self, w_OI: Tensor, bias: nn.Parameter | None, for_cpu: bool) -> None:
+        super().__init__()
+        self.out_features, self.in_features = w_OI.shape
+        encoded = _WEIGHT.encode(_ROWS.split(w_OI.detach()))
+        self.register_buffer("scale", encoded.scale.flatten())
+        self.register_parameter("bias", bias)
+        self.tiled = for_cpu and w_OI.device.type == "cpu" and native_library() is not None
+        if self.tiled:
+            weight = tile_weight(encoded.codes, _WEIGHT)
+            self.register_buffer("tiles", weight.tiles)
+            self.register_buffer("sums", weight.sums)
+        else:
+            self.register_buffer("codes", encoded.codes)
+        self._bound: TiledLayer | None = None
+
+    # A call into the kernel is nothing that a compiler could trace.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.tiled:
+            weight = Encoded(self.codes, self.scale.unsqueeze(1))
+            return linear_on_codes(x, weight, _WEIGHT, _ROWS, _INPUT, None, self.bias)
+        layer = self._bound or self._bind()
+        x_TI = x.reshape(-1, self.in_features)
+        y_TO = layer(x_TI) if x.dtype in _KERNEL_DTYPES else layer(x_TI.float()).to(x.dtype)
+        return y_TO.view(*x.shape[:-1], self.out_features)
+
+    def _bind(self) -> TiledLayer:
+        weight = TiledWeight(self.tiles, self.sums, self.in_features, 8)
+        self._bound = TiledLayer(weight, self.scale, self.bias, _INPUT.bits)
+        return self._bound
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_bound": None}
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features} -> {self.out_features}, int8"
+
+
+def int8_embedding(table: nn.Embedding) -> PackedEmbedding:
+    """A table (V, D) of codes that decodes the rows it is asked for, in the dtype of ``table``."""
+    w_VD = table.weight.detach()
+    layer = PackedEmbedding(
+        PackedSpec("embedding", _WEIGHT.name, _ROWS, tuple(w_VD.shape)), table.padding_idx, w_VD.dtype, w_VD.device
+    )
+    encoded = _WEIGHT.encode(w_VD)
+    layer.weight.copy_(_WEIGHT.pack(encoded.codes))
+    layer.weight_scale.copy_(encoded.scale.flatten())
+    return layer

@@ -1,0 +1,44 @@
+/* How many threads a piece of work is worth, and how they wait for each other. */
+#ifndef XTC_THREADS_H
+#define XTC_THREADS_H
+
+#include <sched.h>
+#include <stdint.h>
+
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
+
+static int workers(int64_t operations, int threads)
+{
+    const int64_t useful = operations / 200000 + 1; /* below this waking a second thread costs more than it brings */
+    return threads < 1 ? 1 : useful < threads ? (int)useful : threads;
+}
+
+/* Waits until all threads of a team are here: short, so that sleeping would take longer; where a processor is missing, it yields. */
+static void meet(int *arrived, int all)
+{
+    __atomic_add_fetch(arrived, 1, __ATOMIC_ACQ_REL);
+    for (int turn = 0; __atomic_load_n(arrived, __ATOMIC_ACQUIRE) < all; turn++)
+        if (turn > 2000)
+            sched_yield();
+}
+
+/* The number of this thread, and how many there are. */
+static void whoami(int *me, int *all)
+{
+    *me = 0, *all = 1;
+#if defined(_OPENMP)
+    *me = omp_get_thread_num(), *all = omp_get_num_threads();
+#endif
+}
+
+/* The next `step` of `all` pieces of work that nobody has taken: a thread may be held up, so whoever is free takes more. */
+static int take(int64_t *taken, int64_t step, int64_t all, int64_t *first, int64_t *last)
+{
+    *first = __atomic_fetch_add(taken, step, __ATOMIC_RELAXED);
+    *last = *first + step < all ? *first + step : all;
+    return *first < all;
+}
+
+#endif
