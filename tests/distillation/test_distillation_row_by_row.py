@@ -118,3 +118,16 @@ def test_without_gradients_and_in_sixteen_bits() -> None:
     assert half.query.grad.dtype == torch.bfloat16
     assert loss.dtype == torch.float32
     assert torch.allclose(loss.detach(), expected, rtol=0.02)
+
+
+def test_small_gradients_of_float16_wait_for_the_loss_scale() -> None:
+    """They are below float16's smallest number until the loss scale is multiplied in."""
+    x = torch.ones(4, 8, dtype=torch.float16, requires_grad=True)
+
+    def part(_: slice, tensors: tuple[Tensor | None, ...]) -> Tensor:
+        assert tensors[0] is not None
+        return 1e-9 * tensors[0].float().sum()
+
+    (2.0**16 * sum_over_rows(part, 4, 2, [x])).backward()
+    assert x.grad is not None and x.grad.dtype == torch.float16
+    assert torch.allclose(x.grad.float(), torch.full((4, 8), 1e-9 * 2.0**16), rtol=1e-2, atol=0)

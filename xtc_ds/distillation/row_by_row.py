@@ -39,13 +39,15 @@ class _SumOverRows(torch.autograd.Function):
     ) -> Tensor:
         needed = [learning and needs for needs in ctx.needs_input_grad[4:]]
         grads = [
-            torch.zeros_like(x, memory_format=torch.contiguous_format) if x is not None and needs else None
+            torch.zeros(x.shape, dtype=_unscaled(x.dtype), device=x.device) if x is not None and needs else None
             for x, needs in zip(tensors, needed, strict=True)
         ]
         total: Tensor | None = None
         for first in range(0, rows, max(1, at_a_time)):
             chosen = slice(first, min(first + max(1, at_a_time), rows))
-            pieces = tuple(None if x is None else _cut(x, chosen, rows).detach() for x in tensors)
+            pieces = tuple(
+                None if x is None else _cut(x, chosen, rows).detach().to(_unscaled(x.dtype)) for x in tensors
+            )
             with torch.set_grad_enabled(learning):
                 learners = zip(pieces, needed, strict=True)
                 leaves = [piece.requires_grad_() for piece, needs in learners if piece is not None and needs]
@@ -57,14 +59,21 @@ class _SumOverRows(torch.autograd.Function):
                         _cut(grad, chosen, rows).add_(piece)
             total = loss.detach() if total is None else total + loss.detach()
         ctx.save_for_backward(*grads)
+        ctx.dtypes = [None if x is None else x.dtype for x in tensors]
         assert total is not None, "a batch has rows"
         return total
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        scaled = [None if found is None else found * grad.to(found.dtype) for found in ctx.saved_tensors]
+        kept = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        scaled = [None if found is None else (found * grad.to(found.dtype)).to(dtype) for found, dtype in kept]
         return None, None, None, None, *scaled
+
+
+def _unscaled(dtype: torch.dtype) -> torch.dtype:
+    # A loss scale comes with the backward alone; until then float16 has no room for small gradients.
+    return torch.float32 if dtype == torch.float16 else dtype
 
 
 def _cut(x: Tensor, chosen: slice, rows: int) -> Tensor:
