@@ -44,10 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             keys = ("teacher", "steps", "every", "target", "budget", "rate", "threads", "seed")
             task = {key: getattr(arguments, key) for key in keys} | {"case": case, "pad_to": pad_to, "data": str(data)}
             results[name] = _run(name, python, task | {"bits": _WEIGHTS[arguments.weights][1]})
+            if arguments.json:  # after each: the next takes minutes
+                content = {"arguments": vars(arguments), "load": os.getloadavg(), "curves": results}
+                Path(arguments.json).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     print_table(results, arguments.target, arguments.weights)
-    if arguments.json:
-        content = {"arguments": vars(arguments), "load": os.getloadavg(), "curves": results}
-        Path(arguments.json).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     if arguments.plot:
         plot(results, arguments.target, arguments.plot)
     return 0

@@ -11,8 +11,9 @@ import torch.distributed as dist
 
 import xtc_ds
 from tests.engine.moq import allow_fp16
+from tests.engine.rank_training import train
 from tests.pruning.configs import all_prunings
-from tests.tiny import batch, ds_config, tiny_model
+from tests.tiny import ds_config, tiny_model
 from xtc_ds.layers import compressed_layers
 from xtc_ds.layers.masks import SCORE_NAMES
 from xtc_ds.plan.rows import SparseRow
@@ -35,15 +36,15 @@ def pruning_run(name: str, out: Path) -> dict[str, Any]:
     with allow_fp16():
         engine = _engine(stage, precision, zero_init, seed=0)
         first = _scores(engine)
-        losses = _train(engine, 3, 0)
+        losses = train(engine, 3, 0)
         engine.save_checkpoint(str(out / name))
-        losses += _train(engine, 3, 3)
+        losses += train(engine, 3, 3)
         figures = {"losses": losses, "first_scores": first, "scores": _scores(engine), **_masks(engine)}
         engine.destroy()
         # Another seed: every mask and score must come from the checkpoint.
         again = _engine(stage, precision, zero_init, seed=7)
         again.load_checkpoint(str(out / name))
-        figures["resumed"] = {"losses": _train(again, 3, 3), "scores": _scores(again), **_masks(again)}
+        figures["resumed"] = {"losses": train(again, 3, 3), "scores": _scores(again), **_masks(again)}
         again.destroy()
     return figures
 
@@ -67,21 +68,6 @@ def _engine(stage: int, precision: str, zero_init: bool, seed: int) -> Any:
         model.bert.encoder.layer[0].intermediate.dense.weight.data.mul_(torch.linspace(2, 0, 64).unsqueeze(1))
     torch.manual_seed(seed + dist.get_rank())
     return xtc_ds.initialize(model=model, config=config, model_parameters=list(model.parameters()))[0]
-
-
-def _train(engine: Any, steps: int, start: int) -> list[float]:
-    engine.train()
-    losses = []
-    for step in range(start, start + steps):
-        first = 4 * dist.get_rank()
-        share = {key: tensor[first : first + 4] for key, tensor in batch(8, seed=step).items()}
-        loss = engine(**share).loss
-        engine.backward(loss)
-        engine.step()
-        mean = loss.detach().float().clone()
-        dist.all_reduce(mean)
-        losses.append(float(mean) / 2)
-    return losses
 
 
 def _masks(engine: Any) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import xtc_ds
 from tests.engine.collectives import STAGES, collectives_run
 from tests.engine.moq import two_rank_run
 from tests.engine.pruning_runs import PRUNING_RUNS, pruning_run
+from tests.engine.rank_training import train
 from tests.engine.teacher_runs import TEACHER_RUNS, refused_int8, teacher_run
 from tests.tiny import batch, block, ds_config, tiny_model
 from xtc_ds.layers import compressed_layers
@@ -30,14 +31,6 @@ STEPS = 3
 OUT = Path(next((argument for argument in sys.argv[1:] if not argument.startswith("--")), "."))
 KD = {"teacher": "self", "temperature": 2.0}
 MOQ_RUNS = [("fp32", 0), ("fp32", 1), ("fp32", 2), ("fp32", 3), ("bf16", 2), ("fp16", 1), ("fp16", 3)]
-
-
-def rank_batch(step: int, rows: int = 8) -> dict[str, torch.Tensor]:
-    """This rank's half of a global batch."""
-    whole = batch(rows, seed=step)
-    share = rows // dist.get_world_size()
-    start = dist.get_rank() * share
-    return {name: tensor[start : start + share] for name, tensor in whole.items()}
 
 
 def build(stage: int, bf16: bool = False, accumulation: int = 1, zero_init: bool = False, **kwargs: Any) -> Any:
@@ -66,25 +59,6 @@ def partitioned_model(config: dict[str, Any]) -> Any:
     deepspeed.zero.Init(module=model, config_dict_or_path=config)
     assert all(parameter.numel() == 0 for parameter in model.parameters())
     return model
-
-
-def train(engine: Any, steps: int = STEPS, start: int = 0, accumulation: int = 1) -> list[float]:
-    engine.train()
-    losses = []
-    for step in range(start, start + steps):
-        whole = rank_batch(step)
-        size = len(whole["input_ids"]) // accumulation
-        total = 0.0
-        for part in range(accumulation):
-            piece = {name: tensor[part * size : (part + 1) * size] for name, tensor in whole.items()}
-            loss = engine(**piece).loss
-            engine.backward(loss)
-            engine.step()
-            total += float(loss.detach()) / accumulation
-        mean = torch.tensor(total)
-        dist.all_reduce(mean)
-        losses.append(float(mean) / dist.get_world_size())
-    return losses
 
 
 def distinct_levels(engine: Any) -> int:

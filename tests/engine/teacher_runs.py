@@ -7,11 +7,11 @@ from typing import Any
 
 import deepspeed
 import torch
-import torch.distributed as dist
 from torch import nn
 
 import xtc_ds
-from tests.tiny import batch, block, ds_config, tiny_model
+from tests.engine.rank_training import train
+from tests.tiny import block, ds_config, tiny_model
 from xtc_ds.errors import DistillationError
 from xtc_ds.layers import compressed_layers
 
@@ -25,15 +25,15 @@ def teacher_run(kind: str, stage: int, out: Path) -> dict[str, Any]:
     folder = str(out / f"teacher-{kind}-{stage}")
     teacher = _teacher(kind)
     engine = _engine(kind, stage, teacher)
-    losses = _train(engine, 2, 0)
+    losses = train(engine, 2, 0)
     engine.save_checkpoint(folder)
-    figures = {"losses": losses + _train(engine, 2, 2)}
+    figures = {"losses": losses + train(engine, 2, 2)}
     whole = [parameter.numel() for parameter in engine.xtc.distiller.teacher.parameters()]
     figures["teacher_kept_whole"] = sum(whole)
     engine.destroy()
     again = _engine(kind, stage, teacher)
     again.load_checkpoint(folder)
-    figures["resumed"] = _train(again, 2, 2)
+    figures["resumed"] = train(again, 2, 2)
     again.destroy()
     return figures
 
@@ -71,18 +71,3 @@ def _engine(kind: str, stage: int, teacher: Any, student: nn.Module | None = Non
     model = tiny_model() if student is None else student
     parameters = list(model.parameters())
     return xtc_ds.initialize(model=model, config=config, model_parameters=parameters, teacher=teacher)[0]
-
-
-def _train(engine: Any, steps: int, start: int) -> list[float]:
-    engine.train()
-    losses = []
-    for step in range(start, start + steps):
-        first = 4 * dist.get_rank()
-        share = {key: tensor[first : first + 4] for key, tensor in batch(8, seed=step).items()}
-        loss = engine(**share).loss
-        engine.backward(loss)
-        engine.step()
-        mean = loss.detach().float().clone()
-        dist.all_reduce(mean)
-        losses.append(float(mean) / 2)
-    return losses
