@@ -44,15 +44,18 @@ def error(found: Tensor, wanted: Tensor) -> float:
     return float((found.double() - wanted).norm() / wanted.norm())
 
 
+@pytest.mark.parametrize("columns", [False, True])
 @pytest.mark.parametrize("grad_dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize(("dtype", "most"), [(None, 5e-7), (torch.float32, 5e-7), (torch.bfloat16, 4e-3)])
 def test_gradients_are_as_exact_as_their_type(
-    dtype: torch.dtype | None, most: float, grad_dtype: torch.dtype, backend: str
+    dtype: torch.dtype | None, most: float, grad_dtype: torch.dtype, columns: bool, backend: str
 ) -> None:
     given = operands()
     grad = torch.randn(70, 33, generator=torch.Generator().manual_seed(1)).to(grad_dtype)
     rounds = dtype or grad_dtype
-    for found, wanted in zip(gradients(grad, **given, needed=BOTH, dtype=dtype), exact(grad, **given), strict=True):
+    made = gradients(grad, **given, needed=BOTH, dtype=dtype, columns=columns)
+    assert made[1] is not None and (made[1].t() if columns else made[1]).is_contiguous()
+    for found, wanted in zip(made, exact(grad, **given), strict=True):
         assert found is not None
         assert found.shape == wanted.shape
         assert found.dtype == rounds

@@ -10,6 +10,8 @@ Shape legend: T = tokens, I = input features, O = output features.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -26,17 +28,19 @@ def gradients(
     w_scale_O: Tensor,
     needed: tuple[bool, bool],
     dtype: torch.dtype | None = None,
+    columns: bool = False,
 ) -> tuple[Tensor | None, Tensor | None]:
     """Gradients of the input (T, I) and of the weight (O, I); None where ``needed`` is False.
 
     dtype: of the products, None: that of ``grad_TO``. What comes out may have another float type.
+    columns: the gradient of the weight lies in memory as (I, O), as the weight does.
     """
     if dtype == torch.bfloat16 and grad_TO.dtype != torch.bfloat16:
-        return _of_bfloat16(grad_TO, x_codes_TI, x_scale_T1, w_codes_OI, w_scale_O, needed)
+        return _of_bfloat16(grad_TO, x_codes_TI, x_scale_T1, w_codes_OI, w_scale_O, needed, columns)
     grad_TO = grad_TO if dtype is None else grad_TO.to(dtype)
     # Decoding the codes is cheaper than scaling the gradient: as many numbers, but one byte of each is read.
     grad_x = grad_TO @ _decoded(w_codes_OI, w_scale_O, grad_TO.dtype) if needed[0] else None
-    grad_w = grad_TO.t() @ _decoded(x_codes_TI, x_scale_T1, grad_TO.dtype) if needed[1] else None
+    grad_w = _outer(grad_TO, _decoded(x_codes_TI, x_scale_T1, grad_TO.dtype), columns) if needed[1] else None
     return grad_x, grad_w
 
 
@@ -47,13 +51,21 @@ def _of_bfloat16(
     w_codes_OI: Tensor | CodePlanes,
     w_scale_O: Tensor,
     needed: tuple[bool, bool],
+    columns: bool,
 ) -> tuple[Tensor | None, Tensor | None]:
     with_x_scale, with_w_scale = _scaled(
         grad_TO.float(), x_scale_T1.flatten() if needed[1] else None, w_scale_O if needed[0] else None
     )
     grad_x = None if with_w_scale is None else _product(with_w_scale, _exact(w_codes_OI))
-    grad_w = None if with_x_scale is None else _product(with_x_scale.t(), _exact(x_codes_TI))
+    grad_w = None if with_x_scale is None else _outer(with_x_scale, _exact(x_codes_TI), columns, _product)
     return grad_x, grad_w
+
+
+def _outer(
+    grad_TO: Tensor, x_TI: Tensor, columns: bool, product: Callable[[Tensor, Tensor], Tensor] = torch.matmul
+) -> Tensor:
+    # Turning a gradient round afterwards costs a good part of the product.
+    return product(x_TI.t(), grad_TO).t() if columns else product(grad_TO.t(), x_TI)
 
 
 def _scaled(grad_TO: Tensor, of_row_T: Tensor | None, of_column_O: Tensor | None) -> tuple[Tensor | None, ...]:

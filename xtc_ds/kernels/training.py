@@ -90,6 +90,7 @@ class _IntegerLinear(torch.autograd.Function):
         ctx.encode = encode if is_partitioned(weight) else None
         ctx.backward_dtype = backward_dtype
         ctx.weight_dtype, ctx.x_dtype, ctx.x_shape = weight.dtype, x.dtype, x.shape
+        ctx.columns = not weight.is_contiguous() and weight.t().is_contiguous()  # as Conv1D has it
         w_codes, ctx.planes = weight_codes.codes, None
         if isinstance(w_codes, CodePlanes):
             ctx.planes = w_codes.inputs, w_codes.bits
@@ -109,7 +110,7 @@ class _IntegerLinear(torch.autograd.Function):
         grad_TO = grad.reshape(-1, grad.shape[-1])
         needs_x, needs_w, needs_bias, *_ = ctx.needs_input_grad
         grad_x, grad_w = gradients(
-            grad_TO, x_codes_TI, x_scale_T1, w, w_scale_O, (needs_x, needs_w), ctx.backward_dtype
+            grad_TO, x_codes_TI, x_scale_T1, w, w_scale_O, (needs_x, needs_w), ctx.backward_dtype, ctx.columns
         )
         if grad_x is not None:
             grad_x = grad_x.to(ctx.x_dtype).reshape(ctx.x_shape)
