@@ -30,6 +30,7 @@ import torch
 from inference_decode import decode_rows, decode_table
 from inference_plot import plot
 from inference_profile import profile_rows, profile_table
+from plot_file import plot_file
 from transformers import BertConfig, BertForSequenceClassification
 
 import xtc_ds
@@ -64,7 +65,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--plot", type=plot_file)
     arguments = parser.parse_args()
     print(machine(arguments.threads) + "\n")
     if arguments.what == "decode":

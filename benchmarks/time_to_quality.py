@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from plot_file import plot_file
 from time_to_quality_report import Curve, plot, print_table
 
 _HERE = Path(__file__).resolve().parent
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             results[name] = _run(name, python, task | {"bits": _WEIGHTS[arguments.weights][1]})
             if arguments.json:  # after each: the next takes minutes
                 content = {"arguments": vars(arguments), "load": os.getloadavg(), "curves": results}
-                Path(arguments.json).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+                Path(arguments.json).write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
     print_table(results, arguments.target, arguments.weights)
     if arguments.plot:
         plot(results, arguments.target, arguments.plot)
@@ -86,7 +87,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--threads", type=int, default=os.cpu_count())
     add("--seed", type=int, default=42)
     add("--json", metavar="FILE", help="write the curves there")
-    add("--plot", metavar="FILE", help="draw score against seconds, with matplotlib")
+    add("--plot", metavar="FILE", type=plot_file, help="draw score against seconds, with matplotlib")
     return parser.parse_args(argv)
 
 

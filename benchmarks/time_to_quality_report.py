@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -33,7 +34,7 @@ def print_table(results: dict[str, Curve], target: float, weights: str) -> None:
     (console if console.is_terminal else Console(width=110)).print(table)
 
 
-def plot(results: dict[str, Curve], target: float, file: str) -> None:
+def plot(results: dict[str, Curve], target: float, file: Path) -> None:
     """Dev accuracy against seconds of training, as the image ``file``."""
     from matplotlib.figure import Figure
 

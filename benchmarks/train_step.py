@@ -19,6 +19,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from plot_file import plot_file
 from rich.console import Console
 from rich.progress import Progress
 from train_step_report import Row, print_epoch, print_profile, print_table, save_plot
@@ -68,9 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.json:
         figures = {"load": os.getloadavg(), "epoch": epoch, "rows": [vars(row) for row in rows]}
         content = {"arguments": vars(arguments), **figures}
-        Path(arguments.json).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        Path(arguments.json).write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
     if arguments.plot:
-        save_plot(rows, arguments.shape, Path(arguments.plot))
+        save_plot(rows, arguments.shape, arguments.plot)
     return 0
 
 
@@ -90,7 +91,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--profile", metavar="A,B", help="print where the time of these cases goes")
     add("--no_epoch", action="store_true", help="leave out the epoch with all batches padded to 128")
     add("--json", metavar="FILE", help="write all figures there too")
-    add("--plot", metavar="FILE", help="draw the ratios as bars there (needs matplotlib: the benchmarks extra)")
+    add("--plot", metavar="FILE", type=plot_file, help="draw the ratios as bars there, with matplotlib")
     return parser.parse_args(argv)
 
 

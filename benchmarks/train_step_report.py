@@ -100,11 +100,9 @@ def print_profile(case: str, table: list[Any]) -> None:
 
 
 def save_plot(rows: list[Row], shape: str, target: Path) -> None:
-    """Step time and memory as bars, as shares of plain fp32. Raises SystemExit without matplotlib."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise SystemExit("--plot needs matplotlib: pip install 'xtc-ds[benchmarks]'") from None
+    """Step time and memory as bars, as shares of plain fp32."""
+    import matplotlib
+
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

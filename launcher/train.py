@@ -85,7 +85,12 @@ def _be_one_process() -> None:
 
 def _leave(code: int) -> None:
     torch = sys.modules.get("torch")
-    if code == 0 and torch is not None and torch.distributed.is_initialized():
+    if torch is not None and torch.distributed.is_initialized():
+        if code:
+            # Closing would wait for ranks that are gone, and being closed by the interpreter may end in an abort.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
         torch.distributed.destroy_process_group()
     sys.exit(code)
 

@@ -38,10 +38,12 @@ def test_every_case_is_measured(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_memory_of_one_case() -> None:
-    command = [sys.executable, str(SCRIPT), *TINY, "--memory_of", "kd, logits"]
+    # Large enough to need more than what the process has freed before.
+    size = ["--layers", "2", "--hidden", "256"]
+    command = [sys.executable, str(SCRIPT), *TINY, *size, "--memory_of", "kd, logits"]
     done = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert json.loads(done.stdout.strip().splitlines()[-1])["bytes"] > 0
+    assert json.loads(done.stdout.strip().splitlines()[-1])["bytes"] > 4e6
 
 
 @pytest.mark.usefixtures("single_process_group")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib.util
 import json
 import os
 import subprocess
@@ -13,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / name) for name in ("benchmarks", "launcher", "tests/launcher")]
 
+from plot_file import plot_file  # noqa: E402
 from time_to_quality_report import print_table  # noqa: E402
 from tiny_run import save_glue, save_model  # noqa: E402
 
@@ -35,9 +38,11 @@ def test_a_competitor_trains_until_its_steps_are_over(tmp_path: Path) -> None:
         "--only",
         "here, bf16",
     ]
+    with_plot = importlib.util.find_spec("matplotlib") is not None
+    drawn = ["--plot", str(image)] if with_plot else []
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / "time_to_quality.py"), "--glue", str(tmp_path / "glue"),
-         "--teacher", teacher, *flags, "--json", str(out), "--plot", str(image)],
+         "--teacher", teacher, *flags, "--json", str(out), *drawn],
         env={**os.environ, "XTC_DS_NATIVE": "0"}, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -48,7 +53,12 @@ def test_a_competitor_trains_until_its_steps_are_over(tmp_path: Path) -> None:
     assert curve[0]["seconds"] == 0 < curve[1]["seconds"] < curve[2]["seconds"]
     assert all(0 <= point["accuracy"] <= 1 for point in curve)
     assert "not reached" in done.stdout
-    assert image.read_bytes().startswith(b"\x89PNG")
+    assert image.exists() == with_plot
+
+
+def test_a_plot_that_cannot_be_drawn_is_told_before_the_training(tmp_path: Path) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="there is no folder|needs matplotlib"):
+        plot_file(str(tmp_path / "nowhere" / "curves.png"))
 
 
 def test_ratios_are_to_the_last_competitor(capsys: pytest.CaptureFixture[str]) -> None:
