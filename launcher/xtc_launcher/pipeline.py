@@ -160,7 +160,10 @@ def _checkpoint(state: Run, engine: Any, step: int) -> None:
 
 def _resume(state: Run, engine: Any) -> int:
     folder = state.inputs.folder
-    if not (state.arguments.resume and (folder.checkpoints / "latest").is_file()):
+    if not state.arguments.resume:
+        return 0
+    if not (folder.checkpoints / "latest").is_file():
+        state.say(f"no checkpoint of the student yet (--save_steps {state.arguments.save_steps}): from its first step")
         return 0
     engine.load_checkpoint(str(folder.checkpoints))
     state.say(f"resumed at step {engine.global_steps}")

@@ -130,6 +130,23 @@ def test_given_teacher_is_not_trained(tmp_path: Path) -> None:
     assert "teacher" not in results_of(out)["seconds"]
 
 
+def test_a_run_that_stopped_before_its_first_checkpoint_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = save_model(tmp_path / "model", words=review_words())
+    flags = ["--ds_config", save_config(tmp_path / "c.json"), *REVIEWS, "--model_name_or_path", model]
+    flags += ["--max_steps", "2", "--save_steps", "50", "--output_dir", tmp_path / "cut"]
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "_checkpoint", killed)
+        assert launch(*flags) == 130
+    assert launch(*flags, "--resume") == 0
+    assert "no checkpoint of the student yet (--save_steps 50)" in capsys.readouterr().out
+
+
 def test_resumed_run_equals_uninterrupted_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dropout = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.2}
     model = save_model(tmp_path / "model", words=review_words(), **dropout)
