@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 from engine_overhead_memory import bytes_in_fresh_process, peak_bytes
+from paired import paired_ratio
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -152,11 +153,8 @@ def _summarize(row: Figures, plain: str, measured: list[dict[str, float]]) -> No
     seconds = np.array([times[row.case] for times in mine])
     row.pairs, row.median = len(seconds), float(np.median(seconds))
     row.spread = tuple(float(value) for value in np.quantile(seconds, (0.25, 0.75)))  # type: ignore[assignment]
-    ratios = seconds / np.array([times[plain] for times in mine])
-    row.ratio = float(np.median(ratios))
-    draws = np.random.default_rng(0).choice(ratios, (2000, len(ratios)))
-    low, high = np.quantile(np.median(draws, axis=1), (0.025, 0.975))
-    row.interval = float(low), float(high)
+    row.ratio, *interval = paired_ratio(seconds, [times[plain] for times in mine])
+    row.interval = interval[0], interval[1]
 
 
 def _memories(rows: list[Figures], arguments: argparse.Namespace, console: Console) -> None:

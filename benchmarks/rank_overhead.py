@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from paired import paired_ratio
 
 __all__ = ["main"]
 
@@ -99,10 +100,8 @@ def _work(arguments: argparse.Namespace) -> None:
 
 
 def _ratio(plain: list[float], ours: list[float]) -> dict[str, float]:
-    ratios = np.array(ours) / np.array(plain)
-    draws = np.random.default_rng(0).choice(ratios, (2000, len(ratios)))
-    low, high = np.quantile(np.median(draws, axis=1), (0.025, 0.975))
-    return {"plain": float(np.median(plain)), "ratio": float(np.median(ratios)), "low": float(low), "high": float(high)}
+    ratio, low, high = paired_ratio(ours, plain)
+    return {"plain": statistics.median(plain), "ratio": ratio, "low": low, "high": high}
 
 
 def _print_table(found: dict[int, Figures], arguments: argparse.Namespace) -> None:
