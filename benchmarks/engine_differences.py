@@ -24,7 +24,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 import xtc_ds
-from xtc_ds.export.engines import export_to
+from xtc_ds.engines import export_to
 
 Run = Callable[[dict[str, Tensor]], Tensor]
 TOKENS = 128

@@ -19,7 +19,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 import xtc_ds
-from xtc_ds.export.engines import export_to
+from xtc_ds.engines import export_to
 
 TOKENS = 128
 

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xtc_ds.export import PackedLinear, PackedSpec
 from xtc_ds.formats import ActivationFormat, Grouping, get_format
+from xtc_ds.runtime import PackedLinear, PackedSpec
 
 __all__ = ["decode_rows", "decode_table"]
 

@@ -18,10 +18,10 @@ from torch import Tensor
 
 import xtc_ds
 from xtc_ds.errors import ExportError
-from xtc_ds.export import PackedLinear
 from xtc_ds.kernels.attention import attend
 from xtc_ds.kernels.encoder import add_norm_, encoder_kernel_works, gelu_
 from xtc_ds.kernels.native import TiledLayer, native_library, quantize_input, tiled_product
+from xtc_ds.runtime import PackedLinear
 
 __all__ = ["profile_rows", "profile_table"]
 

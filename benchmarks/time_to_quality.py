@@ -95,8 +95,9 @@ def _data(arguments: argparse.Namespace) -> dict[str, Any]:
     """Encoded MRPC and the batches of all steps, the same for all."""
     sys.path.insert(0, str(_HERE.parent / "launcher"))
     from transformers import AutoTokenizer
-    from xtc_launcher import LengthGroupedBatchSampler, encode
-    from xtc_launcher.tasks import load_task
+
+    from xtc_ds.launcher import LengthGroupedBatchSampler, encode
+    from xtc_ds.launcher.tasks import load_task
 
     tokenizer = AutoTokenizer.from_pretrained(arguments.teacher)
     task = load_task("mrpc", arguments.glue, arguments.train_samples, arguments.dev_samples, arguments.seed)

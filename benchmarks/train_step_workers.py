@@ -76,7 +76,7 @@ def sample_lengths(shape_name: str, count: int, glue: str | None) -> list[list[i
 
 
 def _epoch(glue: str | None, size: int) -> list[list[int]]:
-    from xtc_launcher import LengthGroupedBatchSampler
+    from xtc_ds.launcher import LengthGroupedBatchSampler
 
     lengths = spread_lengths(3668) if glue is None else _mrpc(glue)
     return [[lengths[row] for row in batch] for batch in LengthGroupedBatchSampler(lengths, size)]
@@ -84,9 +84,10 @@ def _epoch(glue: str | None, size: int) -> list[list[int]]:
 
 def _mrpc(folder: str) -> list[int]:
     from transformers import AutoTokenizer
-    from xtc_launcher import encode
-    from xtc_launcher.models import demo_model_path
-    from xtc_launcher.tasks import load_task
+
+    from xtc_ds.launcher import encode
+    from xtc_ds.launcher.models import demo_model_path
+    from xtc_ds.launcher.tasks import load_task
 
     tokenizer = AutoTokenizer.from_pretrained(demo_model_path())
     return encode(tokenizer, load_task("mrpc", folder).train, 128).lengths

@@ -23,11 +23,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run and return the exit code: 0; 1 after one clear message; 130 when interrupted."""
-    from xtc_launcher.arguments import parse_arguments
-    from xtc_launcher.nodes import leads_its_node, meet
-    from xtc_launcher.slurm import take_slurm_ranks
-
     from xtc_ds.errors import XtcError
+    from xtc_ds.launcher.arguments import parse_arguments
+    from xtc_ds.launcher.nodes import leads_its_node, meet
+    from xtc_ds.launcher.slurm import take_slurm_ranks
 
     take_slurm_ranks()
     arguments = parse_arguments(argv)
@@ -36,12 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             if not arguments.debug:
                 _quiet(leader)
-            from xtc_launcher.inputs import check_inputs
+            from xtc_ds.launcher.inputs import check_inputs
 
             # Before the slow imports: most mistakes are told at once.
             inputs = check_inputs(arguments)
             _be_one_process()
-            from xtc_launcher.pipeline import run
+            from xtc_ds.launcher.pipeline import run
 
             run(arguments, inputs)
     except (XtcError, OSError, MemoryError) as error:

@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, Any
 import wrapt
 
 if TYPE_CHECKING:
+    from xtc_ds.checkpoint.deepspeed_model import load_checkpoint
+    from xtc_ds.checkpoint.export import export_packed
+    from xtc_ds.checkpoint.frozen import freeze
+    from xtc_ds.checkpoint.load import load, load_into
     from xtc_ds.config import CompressionConfig, load_config, parse_block, schema
 
     # From where they are defined: rooms have modules of the same names.
     from xtc_ds.engine import snapshot
     from xtc_ds.engine.initialize import initialize
     from xtc_ds.errors import XtcError
-    from xtc_ds.export import export_packed, load_checkpoint, load_into, set_runtime
-    from xtc_ds.export.bake import bake
-    from xtc_ds.export.freeze import freeze
-    from xtc_ds.export.load import load
+    from xtc_ds.freezing.bake import bake
     from xtc_ds.plan import CompressionPlan, make_plan, plan_table, plan_to_dict
     from xtc_ds.rewrite import compress
+    from xtc_ds.runtime.choose import set_runtime
 
 __version__ = "0.1.0"
 
@@ -53,21 +55,21 @@ _HOMES = {
     "CompressionConfig": "xtc_ds.config",
     "CompressionPlan": "xtc_ds.plan",
     "XtcError": "xtc_ds.errors",
-    "bake": "xtc_ds.export",
+    "bake": "xtc_ds.freezing",
     "compress": "xtc_ds.rewrite",
-    "export_packed": "xtc_ds.export",
-    "freeze": "xtc_ds.export",
+    "export_packed": "xtc_ds.checkpoint",
+    "freeze": "xtc_ds.checkpoint",
     "initialize": "xtc_ds.engine",
-    "load": "xtc_ds.export",
-    "load_checkpoint": "xtc_ds.export",
+    "load": "xtc_ds.checkpoint",
+    "load_checkpoint": "xtc_ds.checkpoint",
     "load_config": "xtc_ds.config",
-    "load_into": "xtc_ds.export",
+    "load_into": "xtc_ds.checkpoint",
     "make_plan": "xtc_ds.plan",
     "parse_block": "xtc_ds.config",
     "plan_table": "xtc_ds.plan",
     "plan_to_dict": "xtc_ds.plan",
     "schema": "xtc_ds.config",
-    "set_runtime": "xtc_ds.export",
+    "set_runtime": "xtc_ds.runtime",
     "snapshot": "xtc_ds.engine",
 }
 
@@ -82,7 +84,7 @@ def __getattr__(name: str) -> Any:
 
 def _register_quantizer(module: Any) -> None:
     # Registers itself when it is run; it may be what is being imported just now.
-    importlib.import_module("xtc_ds.export.hf_quantizer")
+    importlib.import_module("xtc_ds.checkpoint.hf_quantizer")
 
 
 # transformers finds quantizers only in its own table: add ours as soon as that table exists.

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import xtc_ds
-from tests.export.pruned_models import pruning
+from tests.checkpoint.pruned_models import pruning
 from tests.tiny import batch, block, ds_config, tiny_model
 from xtc_ds.cli.main import main
 from xtc_ds.layers import set_step

@@ -12,7 +12,7 @@ from torch import nn
 import xtc_ds
 from tests.pruning.configs import pruning
 from tests.tiny import batch, ds_config, tiny_model
-from xtc_ds.export.bake import bake
+from xtc_ds.freezing.bake import bake
 from xtc_ds.layers import compressed_layers, set_step
 
 METHODS: dict[str, dict[str, Any]] = {

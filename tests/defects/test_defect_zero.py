@@ -14,7 +14,7 @@ from tests.pruning.configs import pruning
 from tests.tiny import batch, block, ds_config, tiny_model
 from xtc_ds.compat.deepspeed import redundancy_clean
 from xtc_ds.errors import EngineError
-from xtc_ds.export.bake import bake
+from xtc_ds.freezing.bake import bake
 from xtc_ds.layers import compressed_layers
 
 pytestmark = pytest.mark.usefixtures("single_process_group")

@@ -21,7 +21,7 @@ from xtc_ds.engine import teacher_dtype
 from xtc_ds.engine.int8_layers import Int8Linear
 from xtc_ds.engine.teacher_dtype import check_dtype, in_dtype
 from xtc_ds.errors import DistillationError
-from xtc_ds.export.packed_layers import PackedEmbedding
+from xtc_ds.runtime.packed_layers import PackedEmbedding
 
 LOGITS_ONLY: dict[str, Any] = {"hidden_weight": 0.0, "attention_weight": 0.0}
 

@@ -15,7 +15,7 @@ import xtc_ds
 from tests.examples.example_models import MODELS, outputs_of, precision
 from tests.examples.running import CONFIGS, adapted, architecture_of, example, half_precision, soon, start, train
 from xtc_ds.errors import ConfigError
-from xtc_ds.export.packed import PackedLayer
+from xtc_ds.runtime.packed import PackedLayer
 
 pytestmark = pytest.mark.usefixtures("single_process_group")
 

@@ -13,7 +13,7 @@ import torch
 import xtc_ds
 from tests.kernels.triton_cases import DEVICE
 from tests.tiny import batch, block, tiny_model
-from xtc_ds.export import PackedLinear
+from xtc_ds.runtime import PackedLinear
 
 INPUTS = {name: value.to(DEVICE) for name, value in batch(2, 5, labels=False).items()}
 HEADS = ["^classifier$|^score$"]

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from xtc_ds.errors import FormatError
-from xtc_ds.export import PackedLinear, PackedSpec
-from xtc_ds.export.packed import set_runtime
 from xtc_ds.formats import ActivationFormat, Grouping, get_format
 from xtc_ds.kernels import linear_on_codes, tiles
 from xtc_ds.kernels.native import native_library
 from xtc_ds.kernels.rows import unpack_rows
+from xtc_ds.runtime import PackedLinear, PackedSpec
+from xtc_ds.runtime.packed import set_runtime
 
 FORMATS = ("binary", "ternary", "int2", "int3", "int4", "int5", "int6", "int7", "int8")
 if native_library() is None:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
-from xtc_launcher import LengthGroupedBatchSampler, PadCollator, Split, encode, eval_batches, eval_shard
 
 from xtc_ds.errors import DataError
+from xtc_ds.launcher import LengthGroupedBatchSampler, PadCollator, Split, encode, eval_batches, eval_shard
 
 WORLDS = st.integers(1, 4)
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=200)

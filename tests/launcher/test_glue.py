@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
-from xtc_launcher import glue, hub, load_task
-from xtc_launcher.tasks import TASKS, get_task
 
 from xtc_ds.errors import DataError
+from xtc_ds.launcher import glue, hub, load_task
+from xtc_ds.launcher.tasks import TASKS, get_task
 
 _ROOT = Path(__file__).resolve().parents[2]
 GLUE_DIR = Path(os.environ.get("XTC_GLUE_DIR") or _ROOT.parent / "shared" / "glue")

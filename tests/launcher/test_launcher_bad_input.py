@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from xtc_launcher.run_folder import RunFolder, choose_folder
 
 from tests import tiny
 from tests.launcher.tiny_run import launch, save_config, save_glue, save_model
+from xtc_ds.launcher.run_folder import RunFolder, choose_folder
 
 pytestmark = pytest.mark.usefixtures("single_process_group")
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
-from xtc_launcher import pipeline
 
 import xtc_ds  # noqa: F401 - teaches transformers the format
 from tests import tiny
 from tests.launcher.tiny_run import launch, review_words, save_config, save_glue, save_model
+from xtc_ds.launcher import pipeline
 
 pytestmark = pytest.mark.usefixtures("single_process_group")
 

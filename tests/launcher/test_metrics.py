@@ -6,9 +6,9 @@ import warnings
 
 import numpy as np
 import pytest
-from xtc_launcher import TASKS, compute_metrics, headline
 
 from xtc_ds.errors import DataError
+from xtc_ds.launcher import TASKS, compute_metrics, headline
 
 
 def one_hot(classes: list[int], count: int = 2) -> np.ndarray:

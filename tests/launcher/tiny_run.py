@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import train
-from xtc_launcher.reviews import generate
 
 from tests import tiny
+from xtc_ds.launcher.reviews import generate
 
 WORDS = ("the", "a", "man", "dog", "runs", "sleeps", "fast", "good", "bad", "here", "there", "not", "is", "was")
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import xtc_ds
-from tests.export.pruned_models import Network, config, network
+from tests.checkpoint.pruned_models import Network, config, network
 from xtc_ds.errors import PlanError
 from xtc_ds.formats import Grouping, get_format
 from xtc_ds.layers import CompressedConv2d, restore_class, set_step

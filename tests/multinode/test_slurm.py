@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from xtc_launcher.slurm import from_slurm
+
+from xtc_ds.launcher.slurm import from_slurm
 
 # As Slurm 22.05 sets them in the second task of ``srun -N2 -n2``.
 STEP = {

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import xtc_ds
-from tests.export.pruned_models import pruning
+from tests.checkpoint.pruned_models import pruning
 from tests.tiny import block, ds_config, tiny_model
 from xtc_ds.errors import PlanError, Problem
 from xtc_ds.plan.alike import merge_alike

@@ -16,7 +16,7 @@ from transformers.pytorch_utils import Conv1D
 import xtc_ds
 from tests.pruning.configs import pruning
 from tests.tiny import batch, block, ds_config, tiny_model
-from xtc_ds.export.bake import bake
+from xtc_ds.freezing.bake import bake
 from xtc_ds.layers import CompressedLayer, set_step
 
 METHODS = pytest.mark.parametrize("method", ["l1", "topk"])

@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Any
 
 from xtc_ds.bench.engines import ENGINES, FP32_FILE, Engine
+from xtc_ds.checkpoint.inspection import inspect_folder
 from xtc_ds.errors import ExportError
-from xtc_ds.export.inspection import inspect_folder
 
 __all__ = ["Competition", "Result"]
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from xtc_ds.export import PackedConv2d, PackedEmbedding, PackedLayer, load
+from xtc_ds.checkpoint import load
+from xtc_ds.runtime import PackedConv2d, PackedEmbedding, PackedLayer
 
 __all__ = ["dense_model"]
 

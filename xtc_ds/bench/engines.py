@@ -55,7 +55,7 @@ def _torch_run(model: Any) -> Run:
 
 def _packed(runtime: str) -> Callable[[Path, Path, int], Run]:
     def make(folder: Path, peers: Path, threads: int) -> Run:
-        from xtc_ds.export import load
+        from xtc_ds.checkpoint import load
 
         return _torch_run(load(folder, runtime))
 

@@ -75,8 +75,8 @@ def _engines(against: str) -> list[str]:
 def _check(folder: object, tokens: int) -> None:
     from pathlib import Path
 
+    from xtc_ds.checkpoint import read_quantization_config
     from xtc_ds.errors import ExportError
-    from xtc_ds.export import read_quantization_config
 
     read_quantization_config(str(folder))
     config = json.loads((Path(str(folder)) / "config.json").read_text(encoding="utf-8"))

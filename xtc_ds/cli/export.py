@@ -76,7 +76,7 @@ class _Source:
         packed = next((each for each in (folder, folder / "packed") if (each / "config.json").is_file()), None)
         if packed is not None and arguments.tag is None and not list(folder.glob("*_model_states.pt")):
             return cls(packed, True, beside)
-        from xtc_ds.export.checkpoint_files import find_checkpoint
+        from xtc_ds.checkpoint.deepspeed_files import find_checkpoint
 
         return cls(find_checkpoint(folder, arguments.tag), False, beside)
 
@@ -105,11 +105,12 @@ class _Source:
 def _write(frozen: nn.Module, out: Path, arguments: argparse.Namespace, tokenizer: Any) -> int:
     """Bytes of the files."""
     if arguments.format == "packed":
-        from xtc_ds.export.write import MAX_SHARD_SIZE, export_packed
+        from xtc_ds.checkpoint.export import export_packed
+        from xtc_ds.checkpoint.files import MAX_SHARD_SIZE
 
         shard_size = arguments.max_shard_size or MAX_SHARD_SIZE
         return export_packed(frozen, out, tokenizer, max_shard_size=shard_size).file_bytes
-    from xtc_ds.export.engines import export_to
+    from xtc_ds.engines import export_to
 
     report = export_to(frozen, out, arguments.format, overwrite=arguments.overwrite, tokenizer=tokenizer)
     for line in report.differs:

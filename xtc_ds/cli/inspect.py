@@ -22,9 +22,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the report and return 0."""
+    from xtc_ds.checkpoint.inspection import inspect_folder
+    from xtc_ds.checkpoint.inspection_table import inspection_table
     from xtc_ds.cli.console import wide_console
-    from xtc_ds.export.inspection import inspect_folder
-    from xtc_ds.export.inspection_table import inspection_table
 
     report = inspect_folder(arguments.folder)
     if arguments.json:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from xtc_ds.errors import PlanError, Problem
-from xtc_ds.export.freeze import unwrap
+from xtc_ds.freezing.freeze import unwrap
 from xtc_ds.layers import CompressedLayer
 from xtc_ds.zero import is_partitioned
 

@@ -16,7 +16,7 @@ from xtc_ds.engine.prepare import refuse_pipeline, rewrite
 from xtc_ds.engine.teacher import resolve_teacher
 from xtc_ds.engine.wrapper import wrap_engine
 from xtc_ds.errors import EngineError, ExportError, PlanError
-from xtc_ds.export.freeze import unwrap
+from xtc_ds.freezing.freeze import unwrap
 from xtc_ds.layers import compressed_layers
 from xtc_ds.plan import CompressionPlan, make_plan
 
@@ -83,7 +83,7 @@ def redundancy_clean(model: Any, deepspeed_config: Any, mpu: Any = None) -> Any:
         )
     if memory is not None and block is not None and dict(block.raw) != dict(memory.plan.config.raw):
         logger.warning("redundancy_clean: the model was compressed by another block, and that one counts")
-    from xtc_ds.export.bake import bake
+    from xtc_ds.freezing.bake import bake
 
     bake(model)
     return model

@@ -10,7 +10,7 @@ from xtc_ds.engine.schedule import CompressionSchedule
 from xtc_ds.engine.static_ranges import synchronize_ranges
 from xtc_ds.engine.wrapper import EngineState
 from xtc_ds.errors import EngineError
-from xtc_ds.export.freeze import unwrap
+from xtc_ds.freezing.freeze import unwrap
 from xtc_ds.layers import compressed_layers
 
 __all__ = ["compression_scheduler"]

@@ -10,7 +10,7 @@ from torch import nn
 from xtc_ds.config import load_config, read_config
 from xtc_ds.config.locate import BLOCK
 from xtc_ds.errors import ConfigError, PlanError, Problem
-from xtc_ds.export.freeze import unwrap
+from xtc_ds.freezing.freeze import unwrap
 from xtc_ds.layers import CompressedLayer
 from xtc_ds.plan import ReductionRow
 from xtc_ds.plan.reduction import plan_reduction

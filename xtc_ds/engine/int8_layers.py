@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xtc_ds.export.packed import PackedSpec
-from xtc_ds.export.packed_layers import PackedEmbedding
 from xtc_ds.formats import ActivationFormat, Encoded, Grouping, get_format
 from xtc_ds.kernels import linear_on_codes
 from xtc_ds.kernels.native import TiledLayer, TiledWeight, native_library, tile_weight
+from xtc_ds.runtime.packed import PackedSpec
+from xtc_ds.runtime.packed_layers import PackedEmbedding
 
 __all__ = ["Int8Linear", "int8_embedding"]
 

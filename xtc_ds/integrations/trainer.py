@@ -10,10 +10,10 @@ from typing import Any
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from xtc_ds.checkpoint import export_packed
+from xtc_ds.checkpoint.export import check_target
 from xtc_ds.engine.wrapper import engine_of
 from xtc_ds.errors import EngineError
-from xtc_ds.export import export_packed
-from xtc_ds.export.write import check_target
 
 __all__ = ["CompressionCallback"]
 

@@ -1,0 +1,200 @@
+"""Small models of every stored format and their packed twins, for the committed files in ``golden``.
+
+``python -m tests.checkpoint.golden_models FOLDER`` writes them anew; only a new format version should change one.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import xtc_ds
+from xtc_ds.checkpoint.hf_quantizer import mark_frozen
+from xtc_ds.checkpoint.quantization_config import XtcQuantizationConfig
+from xtc_ds.formats import ActivationFormat, Grouping, SparseStorage, get_format
+from xtc_ds.formats.bits import pack_bits
+from xtc_ds.freezing.shrinkage import Shrinkage, ShrunkModule
+from xtc_ds.runtime.packed import PackedSpec, share_packed_tensors
+from xtc_ds.runtime.packed_layers import build_packed
+
+INTEGERS = [f"int{bits}{kind}" for bits in range(2, 9) for kind in ("", "_asymmetric")]
+ROWS, GROUPS = Grouping("row"), Grouping("group", 3)
+STATIC = ActivationFormat(8, True, "static")
+
+
+class Everything(nn.Module):
+    """Layers of several kinds by name; it is only written and read."""
+
+    def __init__(self, **layers: nn.Module) -> None:
+        super().__init__()
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+
+def plain_v1() -> Everything:
+    """Linear layers of every format and grouping, a table, a tied head, a layer with a static range, a norm."""
+    linears = {name: nn.Linear(11, 6) for name in ["binary", "ternary", *INTEGERS]}
+    model = Everything(**linears, table=nn.Embedding(7, 8), head=nn.Linear(8, 7), norm=nn.LayerNorm(8))
+    model.add_module("static", nn.Linear(11, 6))
+    model.head.weight = model.table.weight  # type: ignore[union-attr]
+    return model
+
+
+def specs_v1() -> dict[str, PackedSpec]:
+    """What is packed of ``plain_v1``."""
+    groupings = [Grouping("tensor"), ROWS, GROUPS]
+    specs = {
+        name: PackedSpec("linear", name, groupings[place % 3], (6, 11))
+        for place, name in enumerate(["binary", "ternary", *INTEGERS])
+    }
+    specs["table"] = PackedSpec("embedding", "int4", ROWS, (7, 8))
+    specs["head"] = PackedSpec("linear", "int4", ROWS, (7, 8))
+    specs["static"] = PackedSpec("linear", None, Grouping("tensor"), (6, 11), STATIC)
+    return specs
+
+
+def plain_v2() -> Everything:
+    """Convolutions, masked weights, and layers that lost a part."""
+    return Everything(
+        conv=nn.Conv2d(3, 4, 3, padding=1),
+        norm=nn.BatchNorm2d(4),
+        masked=nn.Linear(11, 6),
+        shrunk=nn.Linear(11, 6),
+        plain_shrunk=nn.Linear(6, 5),
+    )
+
+
+def specs_v2() -> dict[str, PackedSpec]:
+    """What is packed of ``plain_v2``."""
+    return {
+        "conv": PackedSpec("conv2d", "ternary", ROWS, (3, 3, 3, 3), ActivationFormat(8)),
+        "masked": PackedSpec("linear", "int4_asymmetric", GROUPS, (6, 11), masked=True),
+        "shrunk": PackedSpec("linear", "binary", ROWS, (4, 11)),
+    }
+
+
+def plain_v3() -> Everything:
+    """Layers that keep some of their weights."""
+    return Everything(
+        four=nn.Linear(16, 6), signs=nn.Linear(12, 6), eight=nn.Linear(11, 6), floats=nn.Linear(11, 6),
+        norm=nn.LayerNorm(8), conv=nn.Conv2d(8, 3, 2), whole=nn.Linear(5, 3),
+    )  # fmt: skip
+
+
+def specs_v3() -> dict[str, PackedSpec]:
+    """What is packed of ``plain_v3``."""
+    tensor, dynamic = Grouping("tensor"), ActivationFormat(8)
+    return {
+        "four": PackedSpec("linear", "int4", ROWS, (6, 16), dynamic, sparse=SparseStorage(48, (2, 4), "int4")),
+        "signs": PackedSpec("linear", "ternary", tensor, (6, 12), dynamic, sparse=SparseStorage(18, (1, 4), "binary")),
+        "eight": PackedSpec(
+            "linear", "int8_asymmetric", GROUPS, (6, 11), None, True, SparseStorage(20, None, "int8_asymmetric")
+        ),
+        "floats": PackedSpec("linear", None, tensor, (6, 11), sparse=SparseStorage(31, None, None)),
+        "conv": PackedSpec("conv2d", "int3", ROWS, (3, 8, 2, 2), sparse=SparseStorage(48, (4, 8), "int3")),
+        "whole": PackedSpec("linear", "binary", tensor, (3, 5)),
+    }
+
+
+SHRUNK_V2 = Shrinkage(
+    {
+        "conv": ShrunkModule("Conv2d", (4, 3, 3, 3), (3, 3, 3, 3)),
+        "norm": ShrunkModule("BatchNorm2d", (4,), (3,)),
+        "shrunk": ShrunkModule("Linear", (6, 11), (4, 11)),
+        "plain_shrunk": ShrunkModule("Linear", (5, 6), (5, 4)),
+    }
+)
+
+
+def frozen(plain: nn.Module, specs: Mapping[str, PackedSpec], float_dtype: str, shrinkage: Shrinkage) -> nn.Module:
+    """``plain`` packed by hand, with every code of every format in it and round scales."""
+    from xtc_ds.freezing.shrinkage import shrink_empty
+
+    shrink_empty(plain, shrinkage)
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for tensor in [*plain.parameters(), *plain.buffers()]:
+            if tensor.is_floating_point():
+                tensor.copy_(torch.randint(-64, 65, tensor.shape, generator=generator) / 16)
+    ties = {"head": "table"} if "head" in specs else {}
+    for name, spec in specs.items():
+        layer = build_packed(spec, plain.get_submodule(name))
+        _fill(layer, plain.get_submodule(name), generator)
+        setattr(plain, name, layer)
+    for name, owner in ties.items():
+        share_packed_tensors(plain.get_submodule(name), plain.get_submodule(owner))
+    config = XtcQuantizationConfig(float_dtype=float_dtype, pruned=shrinkage.to_json() if shrinkage else None)
+    mark_frozen(plain, config)
+    if not shrinkage:
+        plain.xtc_shrinkage = None  # type: ignore[assignment]
+    return plain.eval()
+
+
+def _fill(layer: nn.Module, plain: nn.Module, generator: torch.Generator) -> None:
+    spec: PackedSpec = layer.spec  # type: ignore[assignment]
+    if getattr(plain, "bias", None) is not None:
+        layer.bias.data.copy_(plain.bias)  # type: ignore[union-attr, arg-type]
+    if spec.activation is not None and spec.activation.calibration == "static":
+        layer.activation_quantizer.x_min_max.copy_(torch.tensor([-1.5, 2.25]))  # type: ignore[union-attr, operator]
+    mask = _mask(spec, generator)
+    if spec.format is None and spec.sparse is not None:
+        assert mask is not None
+        layer.weight.data.copy_(spec.sparse.kept_values(plain.weight, mask))  # type: ignore[union-attr, operator, arg-type]
+        layer.weight_mask.copy_(spec.sparse.pack_mask(mask))  # type: ignore[operator]
+        return
+    if spec.format is None:
+        layer.weight.data.copy_(plain.weight)  # type: ignore[union-attr, arg-type]
+        return
+    weight_format, numel = get_format(spec.format), math.prod(spec.shape)
+    if spec.sparse is not None:
+        weight_format, numel = get_format(str(spec.sparse.format)), spec.sparse.kept
+    low, high = weight_format.code_range
+    codes = torch.randint(low, high + 1, (numel,), generator=generator).to(torch.int8)
+    if weight_format.name == "binary":
+        codes = torch.where(codes == 0, 1, codes)
+    layer.weight.data.copy_(weight_format.pack(codes))  # type: ignore[union-attr, operator]
+    groups = spec.grouping.count(spec.shape)
+    layer.weight_scale.copy_(torch.arange(1, groups + 1) / 32)  # type: ignore[operator]
+    if weight_format.has_zero:
+        layer.weight_zero.copy_(torch.arange(groups) / 4 - 1)  # type: ignore[operator]
+    if spec.sparse is not None:
+        assert mask is not None
+        layer.weight_mask.copy_(spec.sparse.pack_mask(mask))  # type: ignore[operator]
+    elif spec.masked:
+        kept = torch.randint(0, 2, (numel,), generator=generator).to(torch.uint8)
+        layer.weight_mask.copy_(pack_bits(kept, 1))  # type: ignore[operator]
+
+
+def _mask(spec: PackedSpec, generator: torch.Generator) -> torch.Tensor | None:
+    """Random places as the spec's storage has them."""
+    if spec.sparse is None:
+        return None
+    kept, of = spec.sparse.pattern or (spec.sparse.kept, math.prod(spec.shape))
+    order = torch.rand((math.prod(spec.shape) // of, of), generator=generator).argsort(1)
+    flat = torch.zeros(order.shape, dtype=torch.bool).scatter_(1, order[:, :kept], True).reshape(-1)
+    if len(spec.shape) == 2:
+        return flat.reshape(spec.shape)
+    outputs, inputs, height, width = spec.shape
+    return flat.reshape(outputs, height, width, inputs).permute(0, 3, 1, 2).contiguous()
+
+
+MODELS = {
+    "v1": lambda: frozen(plain_v1(), specs_v1(), "float16", Shrinkage()),
+    "v2": lambda: frozen(plain_v2(), specs_v2(), "float32", SHRUNK_V2),
+    "v3": lambda: frozen(plain_v3(), specs_v3(), "bfloat16", Shrinkage()),
+}
+PLAIN = {"v1": plain_v1, "v2": plain_v2, "v3": plain_v3}
+
+
+def main(folder: Path) -> None:
+    for name, build in MODELS.items():
+        xtc_ds.export_packed(build(), folder / name)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

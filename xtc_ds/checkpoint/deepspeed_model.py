@@ -1,0 +1,95 @@
+"""``load_checkpoint``: the compressed model of a DeepSpeed checkpoint, without the script that trained it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from xtc_ds.checkpoint.deepspeed_files import Checkpoint, find_checkpoint, read_checkpoint
+from xtc_ds.config import parse_block
+from xtc_ds.errors import ExportError
+from xtc_ds.layers import set_step
+from xtc_ds.rewrite import compress
+
+__all__ = ["load_checkpoint"]
+
+# Parameters of the distillation, which no model ships.
+_TRAINING_ONLY = "xtc_projection."
+# What has been done to the model that the checkpoint holds, and what takes a teacher.
+_DONE = ("layer_reduction", "kd")
+
+
+def load_checkpoint(
+    folder: str | os.PathLike[str], tag: str | None = None, model: nn.Module | str | None = None
+) -> nn.Module:
+    """The compressed model, on the CPU, as the engine held it when it was saved; ``freeze`` it, or export it.
+
+    folder: what was given to ``engine.save_checkpoint``, one of its tags, or a run of ``launcher/train.py``; any ZeRO
+        stage and world size. One process reads it.
+    tag: which of the folder's checkpoints; by default the latest.
+    model: a plain model of the trained structure (layers dropped already), whose weights are overwritten, or the
+        folder or hub id of its Hugging Face config. Not needed where the checkpoint holds its config.
+
+    Raises ExportError where the checkpoint is damaged, lacks what is needed, or does not fit ``model``.
+    """
+    checkpoint = read_checkpoint(find_checkpoint(Path(folder), tag))
+    told = checkpoint.ours.get("model") or {}
+    # A config from elsewhere has all layers, or those that are left; the plan sees which.
+    done = ("kd",) if isinstance(model, str) else _DONE
+    block = {key: value for key, value in checkpoint.ours["compression_training"].items() if key not in done}
+    if not isinstance(model, nn.Module):
+        model = _build(checkpoint, told, model)
+    if dtype := told.get("dtype"):
+        model.to(getattr(torch, dtype))
+    compress(model, parse_block(block))
+    _fill(model, checkpoint)
+    set_step(model, int(checkpoint.ours.get("step", 0)))
+    model.xtc_about = told.get("about") or {}  # type: ignore[assignment]
+    return model.eval()
+
+
+def _build(checkpoint: Checkpoint, told: dict[str, Any], source: str | None) -> nn.Module:
+    import transformers
+    from transformers.initialization import no_init_weights
+
+    content, name = told.get("config"), told.get("class")
+    if source is not None:
+        try:
+            config = transformers.AutoConfig.from_pretrained(source)
+        except (OSError, ValueError) as error:
+            raise ExportError(f"{source}: {str(error).splitlines()[0]}") from error
+        name = name or (config.architectures or [None])[0]
+    elif isinstance(content, dict) and "model_type" in content:
+        config = transformers.AutoConfig.for_model(**content)
+    else:
+        raise ExportError(
+            f"{checkpoint.folder}: does not hold the config of a Hugging Face model; give the folder or hub id of one "
+            "(--model), or in Python the model itself: xtc_ds.load_checkpoint(folder, model=model)"
+        )
+    model_class = getattr(transformers, str(name), None)
+    if not hasattr(model_class, "_from_config"):
+        raise ExportError(f"{checkpoint.folder}: transformers has no class '{name}'; give the model itself in Python")
+    with no_init_weights():
+        model: nn.Module = model_class._from_config(config)  # type: ignore[union-attr]
+    return model
+
+
+def _fill(model: nn.Module, checkpoint: Checkpoint) -> None:
+    tensors = {name: value for name, value in checkpoint.tensors.items() if not name.startswith(_TRAINING_ONLY)}
+    own = model.state_dict(keep_vars=True)
+    filled = {id(own[name]) for name in tensors if name in own}
+    missing = [name for name in own if name not in tensors and id(own[name]) not in filled]
+    unexpected = [name for name in tensors if name not in own]
+    if missing or unexpected:
+        raise ExportError(
+            f"{checkpoint.folder}: does not fit the model ({type(model).__name__}): lacks {missing[:5]}, has "
+            f"{unexpected[:5]} beside it"
+        )
+    try:
+        model.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:  # shapes
+        raise ExportError(f"{checkpoint.folder}: {error}") from error

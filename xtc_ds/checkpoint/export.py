@@ -1,0 +1,99 @@
+"""``export_packed``: write a packed checkpoint, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from xtc_ds.checkpoint.about import check_about
+from xtc_ds.checkpoint.card import CARD_NAME, is_own_card
+from xtc_ds.checkpoint.files import MAX_SHARD_SIZE, write_files
+from xtc_ds.checkpoint.frozen import freeze
+from xtc_ds.checkpoint.quantization_config import QUANT_METHOD
+from xtc_ds.checkpoint.whole_folder import refuse_unreplaceable, whole_folder
+from xtc_ds.distributed import on_rank_zero
+from xtc_ds.errors import ExportError
+
+__all__ = ["ExportReport", "check_target", "export_packed"]
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written. Sizes in bytes, measured on disk; ``tensor_bytes`` is without the headers of the files."""
+
+    folder: Path
+    file_bytes: int
+    tensor_bytes: int
+    header_bytes: int
+
+
+def export_packed(
+    model: Any,
+    folder: str | os.PathLike[str],
+    tokenizer: Any = None,
+    *,
+    max_shard_size: int | str = MAX_SHARD_SIZE,
+    scores: Mapping[str, float | str] | None = None,
+    about: Mapping[str, str] | None = None,
+) -> ExportReport:
+    """Write ``model`` to ``folder``: its weights, ``config.json`` with its ``quantization_config``, and a model card.
+
+    model: a frozen model, or a compressed one or its engine, which is frozen first. A call for all ranks in
+        both cases; rank 0 writes.
+    tokenizer: saved beside the model if given.
+    max_shard_size: weights that take more ("5GB", or bytes) lie in several files with an index.
+    scores: what the model card tells, name to value; a frozen model keeps them for its next export.
+    about: more of that: "base_model" and "teacher" (by default those that came from the hub), "dataset" (where the
+        scores are from), "license", "language".
+
+    The folder appears whole or not at all. One that exists is replaced only if it is an earlier export or
+    empty; a README.md that is the user's stays. Raises ExportError, on all ranks, if it cannot be written.
+    """
+    frozen = freeze(model)
+    for name, value in (scores or {}).items():
+        if not isinstance(value, (int, float, str)):
+            raise ExportError(f"scores: {name} is {value!r}; a number or a text is needed")
+    told = {**check_about(about or {}), **({} if scores is None else {"scores": dict(scores)})}
+    if told:
+        frozen.xtc_about = {**(getattr(frozen, "xtc_about", None) or {}), **told}  # type: ignore[assignment]
+    return on_rank_zero(lambda: _write(frozen, Path(folder), tokenizer, max_shard_size))
+
+
+def _write(frozen: nn.Module, folder: Path, tokenizer: Any, max_shard_size: int | str) -> ExportReport:
+    target = Path(os.path.abspath(folder))
+    with whole_folder(target, check_target) as temporary:
+        if (target / CARD_NAME).is_file() and not is_own_card(target / CARD_NAME):
+            shutil.copy2(target / CARD_NAME, temporary)
+        names = [file.name for file in write_files(frozen, temporary, max_shard_size)]
+        if tokenizer is not None:
+            tokenizer.save_pretrained(temporary)
+    files = [target / name for name in names]
+    size, header = sum(file.stat().st_size for file in files), sum(_header_bytes(file) for file in files)
+    return ExportReport(folder, size, size - header, header)
+
+
+def _header_bytes(file: Path) -> int:
+    with file.open("rb") as stream:
+        return 8 + int.from_bytes(stream.read(8), "little")
+
+
+def check_target(folder: Path) -> None:
+    """Raise ExportError where ``folder`` (absolute) holds what an export must not replace."""
+    refuse_unreplaceable(folder)
+    if folder.is_dir() and any(file.name != CARD_NAME for file in folder.iterdir()) and not _is_export(folder):
+        raise ExportError(f"{folder} holds files that are not an earlier export; name another folder")
+
+
+def _is_export(folder: Path) -> bool:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return bool(config["quantization_config"]["quant_method"] == QUANT_METHOD)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -1,0 +1,75 @@
+"""The Hugging Face quantizer that loads packed checkpoints; registered when ``xtc_ds`` is imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.quantizers.auto import (
+    AUTO_QUANTIZATION_CONFIG_MAPPING,
+    AUTO_QUANTIZER_MAPPING,
+)
+from transformers.quantizers.base import HfQuantizer
+
+from xtc_ds.checkpoint.quantization_config import QUANT_METHOD, XtcQuantizationConfig
+from xtc_ds.checkpoint.shards import check_index
+from xtc_ds.checkpoint.shell import build_frozen, mark_frozen, tie_packed_layers
+from xtc_ds.checkpoint.structure import check_tensors
+from xtc_ds.checkpoint.tensors import file_metadata, stored_tensors
+from xtc_ds.checkpoint.verify import read_headers, verify_files
+
+__all__ = ["XtcHfQuantizer", "register"]
+
+
+class XtcHfQuantizer(HfQuantizer):  # type: ignore[misc]
+    """Swaps planned modules for empty packed ones before the weights are read."""
+
+    requires_calibration = True
+    quantization_config: XtcQuantizationConfig
+
+    def _process_model_before_weight_loading(self, model: nn.Module, **kwargs: Any) -> None:
+        config = self.quantization_config
+        files = [Path(file) for file in kwargs.get("checkpoint_files") or []]
+        headers = read_headers(files, config)
+        build_frozen(model, config)
+        if headers:
+            check_tensors(model, headers, config)
+            check_index(headers)
+            # transformers builds its models under the meta device.
+            with torch.device("cpu"):
+                verify_files(headers, config)
+
+    def _process_model_after_weight_loading(self, model: nn.Module, **kwargs: Any) -> nn.Module:
+        tie_packed_layers(model, self.quantization_config)
+        mark_frozen(model, self.quantization_config)
+        return model
+
+    def get_state_dict_and_metadata(self, model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """What transformers' own ``save_pretrained`` would write; models that were loaded have another."""
+        return stored_tensors(model, self.quantization_config.float_dtype), file_metadata(model)
+
+    def is_serializable(self, **kwargs: Any) -> bool:
+        """Packed models can be saved again."""
+        return True
+
+    @property
+    def is_trainable(self) -> bool:
+        """Yes to transformers' Trainer, which would not even predict otherwise; packed layers refuse to be trained."""
+        return True
+
+    @property
+    def is_qat_trainable(self) -> bool:
+        """As ``is_trainable``."""
+        return True
+
+
+def register() -> None:
+    """Make transformers know the quantization method; repeated calls are harmless."""
+    AUTO_QUANTIZATION_CONFIG_MAPPING.setdefault(QUANT_METHOD, XtcQuantizationConfig)
+    AUTO_QUANTIZER_MAPPING.setdefault(QUANT_METHOD, XtcHfQuantizer)
+
+
+# On import, because the import may itself be what brings the table into being.
+register()

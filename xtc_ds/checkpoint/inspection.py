@@ -1,0 +1,168 @@
+"""What a packed checkpoint holds, read from its headers and config alone. MB = 1e6 bytes."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from xtc_ds.checkpoint.load import read_quantization_config
+from xtc_ds.checkpoint.safetensors_file import StoredTensor
+from xtc_ds.checkpoint.shards import check_index, weight_files
+from xtc_ds.checkpoint.verify import read_headers
+from xtc_ds.errors import ExportError
+from xtc_ds.formats import format_names, get_format
+from xtc_ds.formats.bits import packed_size
+from xtc_ds.runtime.packed import WEIGHT_KEYS, PackedSpec
+
+__all__ = ["Inspection", "TensorEntry", "inspect_folder"]
+
+_FLOATS = ("f64", "f32", "f16", "bf16")
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """One tensor of the files.
+
+    format: weight format, or the dtype of a float. kept: of a sparse weight, "2:4" or a share. weights: how many values
+    of the model it holds (0 for scales and masks). bits_per_weight: as stored, with its mask, without its scales; None
+    for these. least_bytes: what codes of log2 of the number of levels would take, nothing rounded up; of floats what
+    they take. file: which one holds it.
+    """
+
+    name: str
+    format: str
+    kept: str | None
+    shape: tuple[int, ...]
+    weights: int
+    bytes: int
+    bits_per_weight: float | None
+    least_bytes: float
+    file: str
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A float weight with two or more dimensions: what packing it would save, with one 4-byte scale a row."""
+
+    name: str
+    bytes: int
+    saved_int8: int
+    saved_main: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """file_bytes: of all weight files as measured on disk. dense_bytes: the same model with float32 everywhere.
+
+    least_bytes: the codes alone, at log2 of the number of levels, with the floats. main_format: the format that holds
+    most weights; None where nothing is packed. leftovers: float weights, largest first.
+    """
+
+    folder: Path
+    file_bytes: int
+    dense_bytes: int
+    least_bytes: float
+    main_format: str | None
+    tensors: tuple[TensorEntry, ...]
+    leftovers: tuple[Leftover, ...]
+    files: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "folder": str(self.folder),
+            "files": list(self.files),
+            "file_bytes": self.file_bytes,
+            "dense_bytes": self.dense_bytes,
+            "least_bytes": math.ceil(self.least_bytes),
+            "ratio": round(self.dense_bytes / self.file_bytes, 3),
+            "main_format": self.main_format,
+            "tensors": [asdict(entry) | {"shape": list(entry.shape)} for entry in self.tensors],
+            "still_float": [asdict(leftover) for leftover in self.leftovers],
+        }
+
+
+def inspect_folder(folder: str | os.PathLike[str]) -> Inspection:
+    """Read a packed checkpoint's tables; ``folder`` may also be its file, or one of its files.
+
+    Raises ExportError if the folder holds none or it is damaged.
+    """
+    folder = Path(folder)
+    if folder.is_file():
+        folder = folder.parent
+    config = read_quantization_config(folder)
+    specs = config.specs()
+    files = weight_files(folder)
+    headers = read_headers(files, config)
+    check_index(headers)
+    entries = [_entry(stored, specs, header.file.name) for header in headers for stored in header.tensors.values()]
+    if not entries:
+        raise ExportError(f"{folder}: holds no tensors")
+    main = _main_format(entries)
+    return Inspection(
+        folder=folder,
+        file_bytes=sum(file.stat().st_size for file in files),
+        dense_bytes=sum(4 * entry.weights for entry in entries),
+        least_bytes=sum(entry.least_bytes for entry in entries),
+        main_format=main,
+        tensors=tuple(sorted(entries, key=lambda entry: (-entry.bytes, entry.name))),
+        leftovers=tuple(sorted(_leftovers(entries, main), key=lambda leftover: -leftover.bytes)),
+        files=tuple(file.name for file in files),
+    )
+
+
+def _entry(stored: StoredTensor, specs: dict[str, PackedSpec], file: str) -> TensorEntry:
+    module, _, key = stored.name.rpartition(".")
+    spec, name, dtype, size = specs.get(module), stored.name, stored.dtype.lower(), stored.bytes
+    if spec is not None and key in WEIGHT_KEYS[1:]:
+        return TensorEntry(name, dtype, None, stored.shape, 0, size, None, 0, file)
+    if spec is not None and key == "weight" and (spec.format is not None or spec.sparse is not None):
+        weights = math.prod(spec.shape)
+        bits, least = 8 * (size + _mask_bytes(spec)) / weights, _least(spec, size)
+        return TensorEntry(name, spec.format or dtype, _kept(spec), spec.shape, weights, size, bits, least, file)
+    weights = math.prod(stored.shape)
+    bits_each = 8.0 * size / weights if weights else None
+    return TensorEntry(name, dtype, None, stored.shape, weights, size, bits_each, size, file)
+
+
+def _mask_bytes(spec: PackedSpec) -> int:
+    numel = math.prod(spec.shape)
+    if spec.sparse is not None:
+        return spec.sparse.mask_bytes(numel)
+    return packed_size(numel, 1) if spec.masked else 0
+
+
+def _kept(spec: PackedSpec) -> str | None:
+    if spec.sparse is None:
+        return None
+    if spec.sparse.pattern is not None:
+        return f"{spec.sparse.pattern[0]}:{spec.sparse.pattern[1]}"
+    return f"{100 * spec.sparse.kept / math.prod(spec.shape):.0f} %"
+
+
+def _least(spec: PackedSpec, size: int) -> float:
+    name = spec.format if spec.sparse is None else spec.sparse.format
+    stored = math.prod(spec.shape) if spec.sparse is None else spec.sparse.kept
+    return size if name is None else get_format(name).bits * stored / 8
+
+
+def _main_format(entries: list[TensorEntry]) -> str | None:
+    weights: dict[str, int] = {}
+    for entry in entries:
+        if entry.format in format_names():
+            weights[entry.format] = weights.get(entry.format, 0) + entry.weights
+    return max(weights, key=lambda name: weights[name]) if weights else None
+
+
+def _leftovers(entries: list[TensorEntry], main: str | None) -> list[Leftover]:
+    result = []
+    for entry in entries:
+        if entry.format not in _FLOATS or len(entry.shape) < 2 or not entry.name.endswith("weight"):
+            continue
+        left = entry.bytes - 4 * entry.shape[0]
+        saved = [left - get_format(name).packed_bytes(entry.weights) for name in ("int8", main or "int8")]
+        result.append(Leftover(entry.name, entry.bytes, *saved))
+    return result

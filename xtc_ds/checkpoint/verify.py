@@ -1,0 +1,155 @@
+"""Whether the files of a packed checkpoint hold what they say: checksums, codes, masks and scales, read in pieces."""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xtc_ds.checkpoint.quantization_config import XtcQuantizationConfig
+from xtc_ds.checkpoint.safetensors_file import DTYPES, StoredHeader, StoredTensor, memory_of, read_chunks, read_header
+from xtc_ds.errors import ExportError, FormatError
+from xtc_ds.formats import get_format
+from xtc_ds.formats.bits import check_padding, packed_size
+from xtc_ds.runtime.packed import PackedSpec
+
+__all__ = ["CONFIG_CHECKSUM", "VERSION", "config_checksum", "read_headers", "read_tensor", "verify_files"]
+
+#: metadata keys of the checksum of config.json, and of the format's version
+CONFIG_CHECKSUM, VERSION = "xtc_config_crc32", "xtc_format_version"
+# What may be changed in config.json by hand: names of labels, and who wrote the file last.
+_FREE = ("id2label", "label2id", "transformers_version")
+
+
+def config_checksum(folder: Path) -> str:
+    """CRC-32 of what ``config.json`` says, eight hex digits; labels' names and the layout of the text do not count.
+
+    Raises ExportError if the file cannot be read.
+    """
+    file = folder / "config.json"
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        kept = {key: value for key, value in content.items() if key not in _FREE}
+        text = json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise ExportError(f"{file}: cannot be read: {error}") from error
+    return f"{zlib.crc32(text.encode()):08x}"
+
+
+def read_headers(files: Iterable[Path], config: XtcQuantizationConfig) -> list[StoredHeader]:
+    """The headers of all files. Raises ExportError where one is damaged, of another version, or repeats a tensor."""
+    headers: list[StoredHeader] = []
+    seen: set[str] = set()
+    for file in files:
+        if file.suffix != ".safetensors":
+            raise ExportError(f"{file}: packed checkpoints are safetensors files")
+        header = read_header(file)
+        version = header.metadata.get(VERSION)
+        if version != str(config.format_version):
+            raise ExportError(f"{file}: format version {version}; config.json says {config.format_version}")
+        if repeated := seen & header.tensors.keys():
+            raise ExportError(f"{file}: {min(repeated)} is in another file, too")
+        seen |= header.tensors.keys()
+        headers.append(header)
+    return headers
+
+
+def verify_files(headers: Iterable[StoredHeader], config: XtcQuantizationConfig) -> None:
+    """Raise ExportError, with the tensor's name, where bytes are not those that were written or stand for no codes."""
+    specs = config.specs()
+    for header in headers:
+        _verify_config(header)
+        with header.file.open("rb") as stream:
+            for name, stored in header.tensors.items():
+                _check_type(header.file, stored, specs, config.float_dtype)
+                crc, largest, last = stored.first_checksum(), 0, 0
+                check_range = _is_codes(name, specs)
+                for piece in read_chunks(stream, stored):
+                    crc = zlib.crc32(piece, crc)
+                    if check_range:
+                        largest, last = max(largest, int(np.frombuffer(piece, np.uint8).max())), piece[-1]
+                if header.checksums is not None and crc != header.checksums[name]:
+                    raise ExportError(
+                        f"{header.file}: {name}: its bytes are not those that were written (checksum "
+                        f"{crc:08x}, expected {header.checksums[name]:08x}); get the file again"
+                    )
+                try:
+                    _check_content(header, stored, specs, largest, last)
+                except FormatError as error:
+                    raise ExportError(f"{header.file}: {name}: {error}") from error
+
+
+def read_tensor(header: StoredHeader, name: str) -> Tensor:
+    """One whole tensor."""
+    stored = header.tensors[name]
+    result = torch.empty(stored.shape, dtype=DTYPES[stored.dtype])
+    if stored.bytes:
+        target, place = memory_of(result), 0
+        with header.file.open("rb") as stream:
+            for piece in read_chunks(stream, stored):
+                target[place : place + len(piece)] = piece
+                place += len(piece)
+    return result
+
+
+def _verify_config(header: StoredHeader) -> None:
+    expected, folder = header.metadata.get(CONFIG_CHECKSUM), header.file.parent
+    if expected is None or not (folder / "config.json").exists():
+        return
+    if (found := config_checksum(folder)) != expected:
+        raise ExportError(
+            f"{folder / 'config.json'}: is not the one that was written with {header.file.name} (checksum {found}, "
+            f"expected {expected}); get it again, or, if it was changed on purpose: python -c "
+            f"\"from xtc_ds.checkpoint import accept_config; accept_config('{folder}')\""
+        )
+
+
+def _is_codes(name: str, specs: Mapping[str, PackedSpec]) -> bool:
+    module, _, key = name.rpartition(".")
+    return key == "weight" and module in specs and specs[module].format is not None
+
+
+def _check_type(file: Path, stored: StoredTensor, specs: Mapping[str, PackedSpec], float_dtype: str) -> None:
+    dtype = DTYPES[stored.dtype]
+    allowed = {getattr(torch, float_dtype)} if dtype.is_floating_point else {dtype}
+    key = stored.name.rpartition(".")[2]
+    if _is_codes(stored.name, specs) or key == "weight_mask":
+        allowed = {torch.uint8}
+    if dtype not in allowed:
+        names = " or ".join(str(each).removeprefix("torch.") for each in allowed)
+        raise ExportError(f"{file}: {stored.name}: holds {stored.dtype}; config.json says {names}")
+
+
+def _check_content(
+    header: StoredHeader, stored: StoredTensor, specs: Mapping[str, PackedSpec], largest: int, last: int
+) -> None:
+    module, _, key = stored.name.rpartition(".")
+    spec = specs.get(module)
+    if spec is None:
+        return
+    numel = math.prod(spec.shape)
+    if key == "weight" and spec.format is not None:
+        sparse = spec.sparse
+        stored_format = get_format(spec.format if sparse is None or sparse.format is None else sparse.format)
+        numel = numel if sparse is None else sparse.kept
+        _check_size(stored, stored_format.packed_bytes(numel))
+        if numel:
+            stored_format.check_stored(largest, last, numel)
+    elif key == "weight_mask" and spec.sparse is not None:
+        spec.sparse.unpack_mask(read_tensor(header, stored.name), spec.shape)
+    elif key == "weight_mask":
+        _check_size(stored, packed_size(numel, 1))
+        check_padding(int(read_tensor(header, stored.name)[-1]), 1, numel)
+    elif key in ("weight_scale", "weight_zero") and not bool(read_tensor(header, stored.name).isfinite().all()):
+        raise FormatError("holds NaN or infinite values")
+
+
+def _check_size(stored: StoredTensor, expected: int) -> None:
+    if stored.shape != (expected,):
+        raise FormatError(f"has shape {stored.shape}; config.json says ({expected},)")

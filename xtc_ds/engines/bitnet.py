@@ -1,0 +1,79 @@
+"""The container "bitnet": ternary codes, four to a byte, as transformers itself loads them (``quant_method`` bitnet).
+
+Legend: O, I = output and input features.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from xtc_ds.engines.base import Written, refuse
+from xtc_ds.engines.plain import PlainModel
+from xtc_ds.errors import ExportError
+from xtc_ds.formats.activation import ActivationFormat
+from xtc_ds.runtime.packed import PackedLayer
+
+__all__ = ["write_bitnet"]
+
+_OTHERS = "use the container onnx, openvino or dense"
+
+
+def write_bitnet(frozen: nn.Module, folder: Path) -> Written:
+    """``model.safetensors`` and ``config.json``: linear layers in 2 bits a weight, everything else float.
+
+    Raises ExportError for a packed linear layer that is not binary or ternary with one scale and inputs of 8 bits
+    per token.
+    """
+    plain = PlainModel(frozen, "bitnet")
+    layers = plain.layers()
+    ternary = {name for name, layer in layers.items() if layer.spec.kind != "embedding"}
+    for name in sorted(ternary):
+        _check(name, layers[name], plain)
+    if not ternary:
+        raise ExportError(f"bitnet: the model has no packed linear layer; {_OTHERS}")
+    kept = [
+        name for name, module in plain.shape.named_modules() if isinstance(module, nn.Linear) and name not in ternary
+    ]
+    # Patterns of whole names: a name alone would also match as the end of others.
+    patterns = [f"^{name.replace('.', chr(92) + '.')}$" for name in kept]
+
+    def packed(name: str, layer: PackedLayer) -> dict[str, Tensor]:
+        if name not in ternary:
+            return {"weight": plain.float_weight(name, layer)}
+        # The engine divides by its scale.
+        return {"weight": _pack(layer.codes().cpu()), "weight_scale": 1 / layer.weight_scale.float().cpu().reshape(1)}
+
+    quantization = {
+        "quant_method": "bitnet",
+        "linear_class": "bitlinear",
+        "quantization_mode": "offline",
+        "modules_to_not_convert": patterns,
+    }
+    plain.write(plain.tensors(packed), folder, quantization)
+    return Written(("inputs have the scale max|x| / 127 in place of max|x| / 128",))
+
+
+def _check(name: str, layer: PackedLayer, plain: PlainModel) -> None:
+    spec = layer.spec
+    if not isinstance(plain.shape.get_submodule(name), nn.Linear):
+        raise refuse("bitnet", name, "it is no nn.Linear, the only layer of this container", _OTHERS)
+    if spec.format not in ("binary", "ternary"):
+        raise refuse("bitnet", name, f"its weight is {spec.format or 'float'}, not binary or ternary", _OTHERS)
+    if layer.weight_scale.numel() != 1:
+        raise refuse("bitnet", name, f"it has {layer.weight_scale.numel()} scales, not one", _OTHERS)
+    if spec.activation != ActivationFormat(8):
+        raise refuse("bitnet", name, "its input is not quantized to 8 bits per token, symmetric", _OTHERS)
+    if spec.shape[0] % 4:
+        raise refuse("bitnet", name, f"its {spec.shape[0]} outputs are no multiple of 4", _OTHERS)
+
+
+def _pack(codes_OI: Tensor) -> Tensor:
+    """(O, I) to uint8 (O / 4, I): row r of quarter q lies in bits 2q and 2q + 1 of row r, as code + 1."""
+    quarters = (codes_OI + 1).to(torch.uint8).reshape(4, -1, codes_OI.shape[1])
+    result = quarters[0].clone()
+    for place in (1, 2, 3):
+        result |= quarters[place] << (2 * place)
+    return result

@@ -1,0 +1,17 @@
+"""Where a container may be written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xtc_ds.checkpoint.whole_folder import refuse_unreplaceable
+from xtc_ds.errors import ExportError
+
+__all__ = ["check_container_target"]
+
+
+def check_container_target(target: Path, overwrite: bool) -> None:
+    """Raise ExportError where something lies at ``target`` (absolute) that must not be replaced."""
+    refuse_unreplaceable(target)
+    if target.is_dir() and any(target.iterdir()) and not overwrite:
+        raise ExportError(f"{target} holds files; name another folder, or overwrite to replace all that is in it")

@@ -1,0 +1,117 @@
+"""What stands for the packed layers of a model while it is traced: nodes that name their layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xtc_ds.kernels.dispatch import product_is_integer
+from xtc_ds.runtime.packed import PackedLayer, PackedSpec
+from xtc_ds.runtime.packed_layers import PackedConv2d
+
+__all__ = ["DOMAIN", "placeholder", "range_axes", "uses_integers"]
+
+DOMAIN = "xtc"
+
+
+def uses_integers(spec: PackedSpec) -> bool:
+    """Whether the layer is a product of integer codes, rescaled once."""
+    return (
+        spec.kind == "linear"
+        and spec.format is not None
+        and not spec.masked
+        and product_is_integer(spec.weight_format, spec.grouping, spec.activation)
+    )
+
+
+def range_axes(spec: PackedSpec) -> tuple[int, ...]:
+    """Dimensions of an input over which a dynamic range goes: a token's features, or a whole sample."""
+    return (-3, -2, -1) if spec.kind == "conv2d" else (-1,)
+
+
+def placeholder(name: str, module: nn.Module) -> nn.Module | None:
+    """What stands for a module of the frozen model while it is traced; None: the module itself."""
+    if type(module) is nn.Conv2d and module.padding_mode == "circular":
+        return _WrappedConv(module)
+    if not isinstance(module, PackedLayer):
+        return None
+    if isinstance(module, PackedConv2d):
+        return _Conv(name, module)
+    return (_Table if module.spec.kind == "embedding" else _Linear)(name, module)
+
+
+def _node(op: str, name: str, inputs: tuple[Tensor, ...], shape: tuple[Any, ...]) -> Tensor:
+    return torch.onnx.ops.symbolic(
+        f"{DOMAIN}::{op}", inputs, {"layer": name}, dtype=torch.float32, shape=shape, version=1
+    )
+
+
+class _Placeholder(nn.Module):
+    def __init__(self, name: str, layer: PackedLayer) -> None:
+        super().__init__()
+        self.name, self.spec = name, layer.spec
+        bias = getattr(layer, "bias", None)
+        self.bias = None if bias is None else nn.Parameter(bias.detach().float(), requires_grad=False)
+        if layer.spec.format is None:
+            self.weight = nn.Parameter(layer.dense_weight().detach(), requires_grad=False)
+
+    def quantized(self, x: Tensor) -> Tensor:
+        return x if self.spec.activation is None else _node("FakeQuantize", self.name, (x,), tuple(x.shape))
+
+    def decoded(self) -> Tensor:
+        return self.weight if self.spec.format is None else _node("Weight", self.name, (), self.spec.shape)
+
+
+class _Linear(_Placeholder):
+    def forward(self, x: Tensor) -> Tensor:
+        if uses_integers(self.spec):
+            y = _node("Linear", self.name, (x,), (*x.shape[:-1], self.spec.shape[0]))
+            return y if self.bias is None else y + self.bias
+        return nn.functional.linear(self.quantized(x), self.decoded(), self.bias)
+
+
+class _Table(_Placeholder):
+    def forward(self, ids: Tensor) -> Tensor:
+        return _node("Embedding", self.name, (ids,), (*ids.shape, self.spec.shape[1]))
+
+
+class _Conv(_Placeholder):
+    def __init__(self, name: str, layer: PackedConv2d) -> None:
+        super().__init__(name, layer)
+        self.plain = layer.__dict__["plain"]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _convolved(self.plain, self.quantized(x), self.decoded(), self.bias)
+
+
+class _WrappedConv(nn.Module):
+    """A float convolution whose input wraps around."""
+
+    def __init__(self, plain: nn.Conv2d) -> None:
+        super().__init__()
+        self.plain = plain
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _convolved(self.plain, x, self.plain.weight, self.plain.bias)
+
+
+def _convolved(plain: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``x`` (N, I, H, W) or (I, H, W) through a convolution with the geometry of ``plain``.
+
+    Padding that wraps around is written out: opset 18 has no operator for it.
+    """
+    if plain.padding_mode != "circular":
+        y: Tensor = plain._conv_forward(x, weight, bias)
+        return y
+    left, right, top, bottom = plain._reversed_padding_repeated_twice
+    x = _wrapped(_wrapped(x, -1, left, right), -2, top, bottom)
+    return nn.functional.conv2d(x, weight, bias, plain.stride, 0, plain.dilation, plain.groups)
+
+
+def _wrapped(x: Tensor, axis: int, before: int, after: int) -> Tensor:
+    size = x.shape[axis]
+    parts = [x.narrow(axis, size - before, before)] if before else []
+    parts += [x, x.narrow(axis, 0, after)] if after else [x]
+    return torch.cat(parts, axis) if len(parts) > 1 else x

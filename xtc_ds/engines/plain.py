@@ -1,0 +1,121 @@
+"""A frozen model as tensors of the plain transformers model that it came from."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from xtc_ds.engines.base import refuse
+from xtc_ds.errors import ExportError
+from xtc_ds.runtime.packed import WEIGHT_KEYS, PackedLayer
+
+__all__ = ["PlainModel", "unquantized_inputs"]
+
+
+class PlainModel:
+    """The plain model's shape, against which every tensor is checked.
+
+    frozen: a frozen transformers model; container: for messages.
+
+    Raises ExportError where the frozen model is not one that transformers builds from a config.
+    """
+
+    def __init__(self, frozen: nn.Module, container: str) -> None:
+        config = getattr(frozen, "config", None)
+        name = type(frozen).__name__
+        if config is None or not hasattr(config, "save_pretrained"):
+            raise ExportError(f"{container}: {name} has no transformers config; use the container onnx or openvino")
+        shrinkage = getattr(frozen, "xtc_shrinkage", None)
+        if shrinkage:
+            smaller = next(iter(shrinkage.modules), name)
+            why = "pruning made it smaller than the model's config says"
+            raise refuse(container, str(smaller), why, "use the packed checkpoint or the container onnx or openvino")
+        self.frozen, self.container = frozen, container
+        self.stored_dtype: torch.dtype = getattr(torch, str(getattr(frozen, "xtc_float_dtype", "float32")))
+        self.config = copy.deepcopy(config)
+        if hasattr(self.config, "quantization_config"):
+            del self.config.quantization_config
+        self.config.architectures = [name]
+        self.config.dtype = "float32"
+        with torch.device("meta"):
+            self.shape = type(frozen)(copy.deepcopy(self.config))
+
+    def layers(self) -> dict[str, PackedLayer]:
+        """Packed layers by name; of tied ones the first."""
+        found: dict[int, tuple[str, PackedLayer]] = {}
+        for name, module in self.frozen.named_modules():
+            if isinstance(module, PackedLayer):
+                found.setdefault(id(module.weight), (name, module))
+        return dict(found.values())
+
+    def is_transposed(self, name: str) -> bool:
+        """Whether the plain layer stores (I, O), as GPT-2's does."""
+        return hasattr(self.shape.get_submodule(name), "nf")
+
+    def dense_weight(self, name: str, layer: PackedLayer) -> Tensor:
+        """The float32 weight as the plain layer stores it."""
+        weight = layer.dense_weight()
+        return (weight.t() if self.is_transposed(name) else weight).contiguous()
+
+    def float_weight(self, name: str, layer: PackedLayer) -> Tensor:
+        """The weight as floats, in the type in which the model's floats are stored if that holds it exactly."""
+        weight = self.dense_weight(name, layer)
+        stored = weight.to(self.stored_dtype)
+        return stored if torch.equal(stored.float(), weight) else weight
+
+    def tensors(self, packed: Callable[[str, PackedLayer], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """All tensors of the file: what ``packed`` makes of each layer's weight, and the floats as they are stored.
+
+        packed: layer name and layer to tensors by key (``weight``, ...).
+        """
+        result: dict[str, Tensor] = {}
+        seen: set[int] = set()
+        layers = self.layers()
+        modules = dict(self.frozen.named_modules())
+        for name, layer in layers.items():
+            for key, tensor in packed(name, layer).items():
+                result[f"{name}.{key}"] = tensor.contiguous()
+        for name, tensor in self.frozen.state_dict(keep_vars=True).items():
+            module, _, key = name.rpartition(".")
+            own = isinstance(modules.get(module), PackedLayer) and key in WEIGHT_KEYS
+            if own or ".activation_quantizer." in name or id(tensor) in seen:
+                continue
+            seen.add(id(tensor))
+            value = tensor.detach().to("cpu")
+            result[name] = (value.to(self.stored_dtype) if value.is_floating_point() else value).contiguous()
+        self._check(result)
+        return result
+
+    def write(self, tensors: dict[str, Tensor], folder: Path, quantization: dict[str, Any] | None = None) -> None:
+        """``model.safetensors`` and ``config.json``."""
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        self.config.save_pretrained(folder)
+        if quantization is not None:
+            file = folder / "config.json"
+            content = {**json.loads(file.read_text(encoding="utf-8")), "quantization_config": quantization}
+            file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        generation = getattr(self.frozen, "generation_config", None)
+        if generation is not None:
+            generation.save_pretrained(folder)
+
+    def _check(self, tensors: dict[str, Tensor]) -> None:
+        shapes = {name: tensor.shape for name, tensor in self.shape.state_dict().items()}
+        for name, tensor in tensors.items():
+            if name in shapes and tensor.is_floating_point() and tensor.shape != shapes[name]:
+                raise ExportError(
+                    f"{self.container}: {name} has the shape {tuple(tensor.shape)}; {type(self.frozen).__name__} of "
+                    f"this config has {tuple(shapes[name])}; use the packed checkpoint or the container onnx"
+                )
+
+
+def unquantized_inputs(layers: dict[str, PackedLayer]) -> tuple[str, ...]:
+    """What to say of a container whose layers take their inputs as they are."""
+    count = sum(layer.spec.activation is not None for layer in layers.values())
+    return (f"the inputs of {count} layers are not quantized",) if count else ()

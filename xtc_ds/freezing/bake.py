@@ -1,0 +1,116 @@
+"""``bake``: what compression did to the weights goes into the weights themselves, and the model is an ordinary one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xtc_ds.errors import ExportError
+from xtc_ds.formats import fake_quantize_weight
+from xtc_ds.freezing.density import warn_of_density
+from xtc_ds.freezing.freeze import is_frozen, unwrap
+from xtc_ds.freezing.pruned_parts import PrunedParts
+from xtc_ds.freezing.shrinkage import set_attributes, set_sizes
+from xtc_ds.layers import CompressedLayer, compressed_layers, restore_class
+from xtc_ds.layers.masks import remove_pruning
+from xtc_ds.zero import is_partitioned, modifiable
+
+__all__ = ["bake"]
+
+
+def bake(model: Any) -> None:
+    """Turn a compressed model, in place, into a dense one that computes the same with schedules at their end.
+
+    model: a compressed model, or the engine that trained it (any ZeRO stage; then a call for all ranks).
+
+    Weights become what their codes stand for, in their own dtype, times the masks; what pruning with related
+    modules takes away is cut off. Masks and scores are removed, and modules get their plain class back, except
+    those whose input is quantized: these go on doing that, from now on. Parameters stay the same objects unless
+    their shape changes. A model without compressed layers stays as it is.
+
+    This ends the training: an engine's optimizer still holds the unquantized weights, and parameters that were
+    cut are unknown to it.
+
+    Raises ExportError, before anything is changed, for a frozen model, and where a parameter that has to shrink is
+    partitioned by ZeRO-3.
+    """
+    module = unwrap(model)
+    if is_frozen(module):
+        raise ExportError("the model is frozen: its weights are packed; bake the trained model that it was made from")
+    with torch.no_grad():
+        parts = PrunedParts(module)
+        _check_partitioned(module, parts)
+        warn_of_density(parts)
+        _write_tensors(module, parts)
+    for name, shrunk in parts.shrinkage.modules.items():
+        set_sizes(module.get_submodule(name), shrunk.after)
+    set_attributes(module, parts.shrinkage.attributes)
+    if parts.shrinkage:
+        module.xtc_shrinkage = parts.shrinkage.after(getattr(module, "xtc_shrinkage", None))  # type: ignore[assignment]
+    for _, layer in list(compressed_layers(module)):
+        _release(layer)
+
+
+def _check_partitioned(model: nn.Module, parts: PrunedParts) -> None:
+    for name in parts.shrinkage.modules:
+        for key, parameter in model.get_submodule(name)._parameters.items():
+            if parameter is not None and is_partitioned(parameter):
+                raise ExportError(
+                    f"{name}.{key} is partitioned by ZeRO-3 and cannot shrink in place; call xtc_ds.freeze, which "
+                    "makes a smaller copy, or load the consolidated checkpoint into a model without ZeRO-3 first"
+                )
+
+
+def _write_tensors(model: nn.Module, parts: PrunedParts) -> None:
+    written: set[int] = set()
+    for name, module in model.named_modules():
+        if not isinstance(module, CompressedLayer) and name not in parts.modules:
+            continue
+        for key in ("weight", "bias"):
+            parameter = module._parameters.get(key)
+            # Tied weights are written once: codes of codes may differ.
+            if parameter is not None and id(parameter) not in written and _changes(module, key, name, parts):
+                written.add(id(parameter))
+                _write(parts, name, module, key, parameter)
+        for key in ("running_mean", "running_var"):
+            buffer = module._buffers.get(key)
+            if buffer is not None:
+                module._buffers[key] = parts.applied(name, key, buffer)
+
+
+def _changes(module: nn.Module, key: str, name: str, parts: PrunedParts) -> bool:
+    quantized = isinstance(module, CompressedLayer) and module.weight_rule is not None and key == "weight"
+    return quantized or name in parts.modules
+
+
+def _write(parts: PrunedParts, name: str, module: nn.Module, key: str, parameter: nn.Parameter) -> None:
+    with modifiable([parameter]):
+        value = parts.applied(name, key, _quantized(module, key, parameter.detach()))
+        if value.shape == parameter.shape:
+            parameter.data.copy_(value)
+            return
+    module._parameters[key] = nn.Parameter(value.contiguous(), requires_grad=parameter.requires_grad)
+
+
+def _quantized(module: nn.Module, key: str, value: Tensor) -> Tensor:
+    rule = module.weight_rule if isinstance(module, CompressedLayer) and key == "weight" else None
+    if rule is None:
+        return value
+    w_OI = value.t() if rule.kind == "Conv1D" else value
+    w_OI = fake_quantize_weight(w_OI, rule.target_format, rule.grouping)
+    return w_OI.t() if rule.kind == "Conv1D" else w_OI
+
+
+def _release(layer: CompressedLayer) -> None:
+    assert isinstance(layer, nn.Module)
+    rule = layer.activation_rule
+    if rule is None:
+        restore_class(layer)
+        return
+    remove_pruning(layer)
+    layer.weight_rule = None
+    layer.activation_rule = replace(rule, offset=0)
+    layer.set_step(0)

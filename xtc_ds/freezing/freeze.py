@@ -1,0 +1,50 @@
+"""From a trained model to the one that is shipped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from xtc_ds.errors import ExportError
+from xtc_ds.freezing.density import warn_of_density
+from xtc_ds.freezing.freezer import FLOATS, Freezer
+from xtc_ds.runtime.packed import PackedLayer
+
+__all__ = ["freeze_model", "is_frozen", "planned_dtype", "unwrap"]
+
+
+def freeze_model(model: Any, float_dtype: str | None = None) -> nn.Module:
+    """What :func:`xtc_ds.freeze` does, but for what a file has to say of the result."""
+    module = unwrap(model)
+    dtype_name = float_dtype or planned_dtype(module)
+    if dtype_name not in FLOATS:
+        raise ExportError(f"float_dtype: found {dtype_name!r}; allowed: {', '.join(FLOATS)}")
+    if is_frozen(module):
+        if dtype_name != planned_dtype(module):
+            raise ExportError(
+                f"the model is frozen for {planned_dtype(module)}; freeze the trained model again for {dtype_name}"
+            )
+        return module
+    freezer = Freezer(module, dtype_name)
+    warn_of_density(freezer.parts)
+    return freezer.run().eval()
+
+
+def is_frozen(model: nn.Module) -> bool:
+    """Whether the model is one that ``freeze`` made, or loaded from its file."""
+    return getattr(model, "xtc_frozen", False) or any(isinstance(module, PackedLayer) for module in model.modules())
+
+
+def unwrap(model: Any) -> nn.Module:
+    """The model itself, out of a DeepSpeed engine, a data-parallel wrapper or ``torch.compile``."""
+    from deepspeed import DeepSpeedEngine
+
+    while isinstance(model, (DeepSpeedEngine, nn.parallel.DistributedDataParallel, nn.DataParallel)):
+        model = model.module
+    return getattr(model, "_orig_mod", model)  # type: ignore[no-any-return]
+
+
+def planned_dtype(model: nn.Module) -> str:
+    """The name of the type in which the model's floats are stored."""
+    return getattr(model, "xtc_float_dtype", "float32")

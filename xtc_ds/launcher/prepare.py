@@ -1,0 +1,171 @@
+"""Everything that needs the model or the data and can go wrong, looked at before anything is written."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from torch import nn
+from transformers import set_seed
+
+from xtc_ds.config import CompressionConfig
+from xtc_ds.distillation import Distiller
+from xtc_ds.distributed import rank, world_size
+from xtc_ds.errors import TeacherError
+from xtc_ds.launcher import hub, models
+from xtc_ds.launcher.batching import EncodedDataset, LengthGroupedBatchSampler, PadCollator, encode
+from xtc_ds.launcher.ds_config import check_deepspeed, fill_config
+from xtc_ds.launcher.inputs import Inputs
+from xtc_ds.launcher.tasks import Task, load_task
+from xtc_ds.plan import find_layer_stack
+from xtc_ds.rewrite import compress
+
+__all__ = ["Run", "prepare"]
+
+_PIPE_WIDTH = 140
+
+
+@dataclass
+class Run:
+    """Everything that the phases share.
+
+    model: what the teacher's training starts from, or the teacher itself if ``teacher`` names one;
+    begun: whether the folder is made.
+    """
+
+    arguments: argparse.Namespace
+    inputs: Inputs
+    teacher: str | None
+    model: nn.Module
+    tokenizer: Any
+    train: EncodedDataset
+    dev: dict[str, EncodedDataset]
+    console: Console | None
+    seconds: dict[str, float] = field(default_factory=dict)
+    begun: bool = False
+
+    @property
+    def task(self) -> Task:
+        """What is learnt."""
+        return self.inputs.task
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measure a phase."""
+        began = time.monotonic()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 2)
+
+    def say(self, what: Any) -> None:
+        """Print on rank 0."""
+        if self.console:
+            self.console.print(what, highlight=False)
+
+    def sampler(self) -> LengthGroupedBatchSampler:
+        """This rank's batches of the training set."""
+        return LengthGroupedBatchSampler(
+            self.train.lengths,
+            self.inputs.batches.micro,
+            accumulation_steps=self.inputs.batches.accumulation,
+            world_size=world_size(),
+            rank=rank(),
+            seed=self.arguments.seed,
+        )
+
+    def collator(self) -> PadCollator:
+        """Pads for this model and task."""
+        return PadCollator(self.tokenizer, is_regression=self.task.is_regression)
+
+
+def prepare(arguments: argparse.Namespace, inputs: Inputs) -> Run:
+    """Read data and model and rehearse the compression. Raises an XtcError for whatever does not fit."""
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    _disable_loading_bars()
+    leader = int(os.environ.get("RANK", "0")) == 0
+    console = Console() if leader else None
+    if console is not None and not console.is_terminal:
+        console = Console(width=_PIPE_WIDTH)
+    check_deepspeed(fill_config(inputs.ds_config, inputs.batches, 1e-4, 1, 0, arguments.weight_decay))
+    task, block = inputs.task, inputs.block
+    data = load_task(
+        task.name, arguments.data_dir, arguments.max_train_samples, arguments.max_eval_samples, arguments.seed
+    )
+    teacher = arguments.teacher or _named_teacher(arguments, block)
+    start = teacher or arguments.model_name_or_path or models.demo_model_path()
+    _do_not_wait_for_the_hub(start)
+    config = models.load_config(start, task)
+    if teacher:
+        models.check_labels(teacher, task)
+    _rehearse(config, block)
+    tokenizer = models.load_tokenizer(start, config)
+    limit = models.token_limit(config, arguments.max_seq_length)
+    train = encode(tokenizer, data.train, limit)
+    dev = {name: encode(tokenizer, split, limit) for name, split in data.dev.items()}
+    for encoded in (train, *dev.values()):
+        _check_ids(start, encoded, config)
+    set_seed(arguments.seed)
+    if teacher:
+        model = models.load_teacher_for(teacher, task, tokenizer)
+    else:
+        model = models.base_model(start, config, tokenizer)
+    run = Run(arguments, inputs, teacher, model, tokenizer, train, dev, console)
+    for warning in block.warnings:
+        run.say(f"warning: {warning}")
+    return run
+
+
+def _named_teacher(arguments: argparse.Namespace, block: CompressionConfig) -> str | None:
+    """The kd block's teacher; "self" is the fine-tuned model that the student starts from anyway."""
+    named = block.kd.teacher if block.kd else None
+    if named in (None, "self"):
+        return None
+    if arguments.model_name_or_path:
+        raise TeacherError(
+            f"--model_name_or_path {arguments.model_name_or_path}: the config's kd block names the teacher '{named}', "
+            "from which the student starts; leave one of them out"
+        )
+    return named
+
+
+def _rehearse(config: Any, block: CompressionConfig) -> None:
+    """Compress a model without weights and attach the distillation to it. Raises what does not fit."""
+    student, teacher = models.meta_model(config), models.meta_model(config)
+    if block.kd is None:
+        compress(student, block, teacher)
+        return
+    prefix = block.layer_reduction.module_name_prefix if block.layer_reduction else None
+    layers, teacher_layers = (find_layer_stack(model, prefix, block.kd.path).layers for model in (student, teacher))
+    plan = compress(student, block, teacher)
+    kept = plan.reduction.kept if plan.reduction else None
+    Distiller(student, teacher, block.kd, layers, teacher_layers, kept).attach()
+
+
+def _check_ids(name: str, data: EncodedDataset, config: Any) -> None:
+    most = max(max(ids) for ids in data.columns["input_ids"])
+    if most >= getattr(config, "vocab_size", most + 1):
+        raise TeacherError(
+            f"{name}: the tokenizer gives token {most}, but the model knows {config.vocab_size} tokens; "
+            "they do not belong together"
+        )
+
+
+def _do_not_wait_for_the_hub(name: str) -> None:
+    """Without a network, look for a hub id in the local cache at once, not after half a minute of retries."""
+    import huggingface_hub.constants as settings
+
+    if not Path(name).expanduser().exists() and not hub._reachable(settings.ENDPOINT):
+        settings.HF_HUB_OFFLINE = True
+
+
+def _disable_loading_bars() -> None:
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()

@@ -1,0 +1,81 @@
+"""Reload a packed checkpoint in a fresh process and compare its logits with those of the model that was saved.
+
+Run as ``python -m xtc_ds.launcher.verify FOLDER INPUTS``; prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xtc_ds.errors import ExportError
+
+__all__ = ["main", "verify_in_fresh_process"]
+
+
+def verify_in_fresh_process(
+    folder: Path, batches: list[dict[str, Any]], logits: np.ndarray, device: str
+) -> dict[str, float]:
+    """``max_logit_difference`` and ``seconds`` to load, measured in a new Python process.
+
+    batches: inputs as tensors; logits: what the frozen model gave for them, (examples, labels). Raises
+    ExportError if the process fails.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    with tempfile.TemporaryDirectory() as scratch:
+        tensors = {f"{i}/{name}": t.contiguous() for i, batch in enumerate(batches) for name, t in batch.items()}
+        file = Path(scratch) / "inputs.safetensors"
+        save_file({**tensors, "logits": torch.from_numpy(np.ascontiguousarray(logits))}, file)
+        # Without the launcher's variables, or the child would wait for its ranks.
+        environment = {k: v for k, v in os.environ.items() if k not in _RANK_VARIABLES}
+        launcher = Path(__file__).resolve().parent.parent
+        places = [str(launcher), str(launcher.parent), environment.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(place for place in places if place)
+        command = [sys.executable, "-m", "xtc_ds.launcher.verify", str(folder), str(file), device]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise ExportError(f"{folder} could not be loaded in a fresh process: {lines[-1]}")
+    result: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
+
+
+_RANK_VARIABLES = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "CROSS_RANK", "LOCAL_SIZE"}
+
+
+def main(folder: str, file: str, device: str) -> None:
+    """Load, run all batches and print the largest difference."""
+    import time
+
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoModelForSequenceClassification
+
+    import xtc_ds  # noqa: F401 - teaches transformers the format
+
+    began = time.monotonic()
+    model = AutoModelForSequenceClassification.from_pretrained(folder).to(device).eval()
+    seconds = time.monotonic() - began
+    tensors = load_file(file)
+    expected = tensors.pop("logits")
+    batches: dict[int, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        index, name = key.split("/")
+        batches.setdefault(int(index), {})[name] = tensor.to(device)
+    with torch.no_grad():
+        logits = torch.cat([model(**batches[index]).logits.float().cpu() for index in sorted(batches)])
+    difference = float((logits - expected).abs().max())
+    print(json.dumps({"max_logit_difference": difference, "load_seconds": seconds}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

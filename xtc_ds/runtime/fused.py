@@ -1,0 +1,166 @@
+"""Encoders of BERT's class with attention, GELU and layer normalization on the native kernel.
+
+The results are those of torch up to the rounding of floats; where the kernel cannot be used (training, tracing, other
+dtypes, other processors), the modules do what they did before.
+"""
+
+from __future__ import annotations
+
+from types import new_class
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xtc_ds.kernels.attention import FUSED_ATTENTION, attend, can_attend
+from xtc_ds.kernels.encoder import add_norm_, encoder_kernel_works, gelu_
+from xtc_ds.runtime.fused_layer import KEPT, FusedEncoder, FusedLayer, is_whole_layer
+from xtc_ds.runtime.packed import PackedLayer
+
+__all__ = ["fuse", "unfuse"]
+
+# Classes whose forward is LayerNorm(dropout(dense(x)) + residual); matched by name: transformers makes copies.
+_OUTPUTS = ("SelfOutput", "Output")
+_FAMILIES = ("Bert", "Roberta", "XLMRoberta", "Electra", "Camembert", "BertGeneration")
+
+
+class _FusedGelu:
+    """Mixin over transformers' GELUActivation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not _usable(x):
+            return nn.functional.gelu(x)
+        return gelu_(x)
+
+
+class _FusedOutput:
+    """Mixin over a block's output: what the linear layer gives is written over with the normalized sum."""
+
+    dense: nn.Module
+    LayerNorm: nn.LayerNorm
+    dropout: nn.Dropout
+
+    def forward(self, hidden_states: Tensor, input_tensor: Tensor) -> Tensor:
+        y = self.dense(hidden_states)
+        norm = self.LayerNorm
+        weight, bias = norm._parameters["weight"], norm._parameters["bias"]
+        if (
+            (self.dropout.training and self.dropout.p)
+            or weight is None
+            or bias is None
+            or y.shape != input_tensor.shape
+            or not _usable(y, input_tensor, weight, bias)
+        ):
+            result: Tensor = norm(self.dropout(y) + input_tensor)
+            return result
+        return add_norm_(y, input_tensor, weight, bias, norm.eps)
+
+
+def _usable(*tensors: Tensor) -> bool:
+    return not torch.compiler.is_compiling() and encoder_kernel_works(*tensors)
+
+
+def fuse(model: nn.Module, kinds: tuple[type[nn.Module], ...] = (PackedLayer,)) -> None:
+    """Let an encoder use the kernel where it can; modules of other kinds stay as they are.
+
+    kinds: of the linear layers before, whose outputs may be written over.
+    """
+    for module in list(model.modules()):
+        name = type(module).__name__
+        if isinstance(getattr(module, "dense", None), kinds):
+            if name in [family + output for family in _FAMILIES for output in _OUTPUTS]:
+                _mix(module, _FusedOutput)
+            act = getattr(module, "intermediate_act_fn", None)
+            if isinstance(act, nn.Module) and type(act).__name__ == "GELUActivation" and act.act is nn.functional.gelu:
+                _mix(act, _FusedGelu)
+    for module in list(model.modules()):  # once their parts are fused
+        name = type(module).__name__
+        if name in [family + "Layer" for family in _FAMILIES] and is_whole_layer(module, _FusedGelu):
+            _mix(module, FusedLayer)
+    for module in list(model.modules()):
+        layers = module._modules.get("layer")
+        if (
+            type(module).__name__ in [family + "Encoder" for family in _FAMILIES]
+            and isinstance(layers, nn.ModuleList)
+            and all(isinstance(layer, FusedLayer) for layer in layers)
+        ):
+            _mix(module, FusedEncoder)
+    config: Any = getattr(model, "config", None)
+    is_encoder = not (getattr(config, "is_decoder", True) or getattr(config, "is_encoder_decoder", True))
+    if is_encoder and getattr(config, "_attn_implementation", None) == "sdpa":
+        _register()
+        model.set_attn_implementation(FUSED_ATTENTION)  # type: ignore[operator]
+
+
+def unfuse(model: nn.Module) -> None:
+    """The opposite of ``fuse``."""
+    for module in model.modules():
+        if isinstance(module, _FusedGelu | _FusedOutput | FusedLayer | FusedEncoder):
+            module.__dict__.pop(KEPT, None)
+            module.__class__ = type(module).__bases__[1]
+    if getattr(getattr(model, "config", None), "_attn_implementation", None) == FUSED_ATTENTION:
+        model.set_attn_implementation("sdpa")  # type: ignore[operator]
+
+
+def _mix(module: nn.Module, mixin: type) -> None:
+    if not isinstance(module, mixin):
+        module.__class__ = _mixed(mixin, type(module))
+
+
+_classes: dict[tuple[type, type], type] = {}
+
+
+def _mixed(mixin: type, base: type) -> type:
+    if (mixin, base) not in _classes:
+        # Copies and pickles find the way back through the two that are importable.
+        body: dict[str, Any] = {"__module__": base.__module__, "__reduce_ex__": _reduce}
+        _classes[mixin, base] = new_class(base.__name__, (mixin, base), exec_body=lambda space: space.update(body))
+    return _classes[mixin, base]
+
+
+def _reduce(module: Any, protocol: int) -> tuple[Any, ...]:
+    mixin, base = type(module).__bases__
+    return _rebuild, (mixin, base), {key: value for key, value in module.__dict__.items() if key != KEPT}
+
+
+def _rebuild(mixin: type, base: type) -> Any:
+    made = _mixed(mixin, base)
+    return made.__new__(made)  # type: ignore[call-overload]
+
+
+def _register() -> None:
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(FUSED_ATTENTION, _attention)
+    AttentionMaskInterface.register(FUSED_ATTENTION, sdpa_mask)
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    extra = any(kwargs.get(name) is not None for name in ("position_bias", "cache", "softcap"))
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or causal
+        or dropout
+        or extra
+        or not can_attend(query, key, value, attention_mask)
+    ):
+        result: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout, scaling, is_causal, **kwargs
+        )
+        return result
+    return attend(query, key, value, attention_mask, query.shape[-1] ** -0.5 if scaling is None else scaling), None

@@ -1,0 +1,178 @@
+"""Whole layers, and whole encoders, of BERT's class in one call of the native kernel.
+
+The modules stay as they are and are asked each time: where one of them has hooks, trains, was replaced or holds what
+the kernel does not take, the layer runs module by module.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+
+from xtc_ds.kernels.attention import FUSED_ATTENTION
+from xtc_ds.kernels.encoder import encoder_kernel_works
+from xtc_ds.kernels.native import EncoderLayer, run_layers
+from xtc_ds.runtime.packed_linear import PackedLinear
+
+__all__ = ["KEPT", "FusedEncoder", "FusedLayer", "is_whole_layer"]
+
+# Where a layer keeps what was made of its parts: neither copied nor saved.
+KEPT = "_xtc_ds_native"
+# Fewer tokens are faster one product after the other; more keys need too much memory.
+_FEWEST_TOKENS, _MOST_KEYS = 16, 1024
+# Submodules: the products, the normalized sums, and what else must have nothing of its own to do.
+_LINEARS = (
+    ("attention", "self", "query"), ("attention", "self", "key"), ("attention", "self", "value"),
+    ("attention", "output", "dense"), ("intermediate", "dense"), ("output", "dense"),
+)  # fmt: skip
+_NORMS = (("attention", "output", "LayerNorm"), ("output", "LayerNorm"))
+_ATTENTION, _ACTIVATION = ("attention", "self"), ("intermediate", "intermediate_act_fn")
+_OTHERS = (
+    ("attention",), ("attention", "self", "dropout"), ("attention", "output"), ("attention", "output", "dropout"),
+    ("intermediate",), ("output",), ("output", "dropout"),
+)  # fmt: skip
+_EXTRAS = ("position_bias", "cache", "softcap")
+
+
+class FusedLayer:
+    """Mixin over a layer of an encoder."""
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        past_key_values: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        if encoder_hidden_states is None and past_key_values is None and _fits(hidden_states, attention_mask, kwargs):
+            layer = _native(self)
+            if layer is not None and encoder_kernel_works(hidden_states):
+                return run_layers([layer], hidden_states, attention_mask)
+        return super().forward(  # type: ignore[misc]
+            hidden_states, attention_mask, encoder_hidden_states, encoder_attention_mask, past_key_values, **kwargs
+        )
+
+
+class FusedEncoder:
+    """Mixin over the stack of the layers."""
+
+    layer: nn.ModuleList
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        past_key_values: Any = None,
+        use_cache: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        found = None
+        if encoder_hidden_states is None and past_key_values is None and _fits(hidden_states, attention_mask, kwargs):
+            found = _all_native(self.layer)
+        if not found or not encoder_kernel_works(hidden_states):
+            return super().forward(  # type: ignore[misc]
+                hidden_states, attention_mask, encoder_hidden_states, encoder_attention_mask, past_key_values,
+                use_cache, **kwargs,
+            )  # fmt: skip
+        from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+
+        y = run_layers(found, hidden_states, attention_mask)
+        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=y)  # type: ignore[arg-type]
+
+
+def is_whole_layer(layer: nn.Module, activation: type) -> bool:
+    """Whether a layer has the parts that the kernel knows, ``activation`` between the two of its feed-forward."""
+    try:
+        linears, norms = [_part(layer, path) for path in _LINEARS], [_part(layer, path) for path in _NORMS]
+        acts = [_part(layer, path) for path in (_ACTIVATION, *_OTHERS)]
+    except (KeyError, TypeError):
+        return False
+    return (
+        all(isinstance(linear, PackedLinear) for linear in linears)
+        and all(type(norm) is nn.LayerNorm and len(norm.normalized_shape) == 1 for norm in norms)
+        and isinstance(acts[0], activation)
+        and not getattr(layer, "is_decoder", True)
+    )
+
+
+def _part(layer: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        layer = layer._modules[name]
+    return layer
+
+
+def _fits(x: Tensor, mask: Tensor | None, kwargs: dict[str, Any]) -> bool:
+    """Whether the kernel takes such an input and nobody watches the modules."""
+    if torch.compiler.is_compiling() or x.dim() != 3 or torch_module._has_any_global_hook():  # type: ignore[no-untyped-call]
+        return False
+    B, T, _ = x.shape
+    if T > _MOST_KEYS or B * T < _FEWEST_TOKENS or any(kwargs.get(name) is not None for name in _EXTRAS):
+        return False
+    return mask is None or (
+        type(mask) is Tensor
+        and mask.dtype == torch.bool
+        and mask.device.type == "cpu"
+        and mask.dim() == 4
+        and mask.shape[0] in (1, B)
+        and mask.shape[1] == 1
+        and mask.shape[2] in (1, T)
+        and mask.shape[3] == T
+    )
+
+
+def _all_native(layers: nn.ModuleList) -> list[EncoderLayer] | None:
+    found: list[EncoderLayer] = []
+    for layer in layers._modules.values():
+        native = None if not isinstance(layer, FusedLayer) or _is_watched(layer) else _native(layer)
+        if native is None or (found and found[0].width != native.width):
+            return None
+        found.append(native)
+    return found
+
+
+def _native(layer: Any) -> EncoderLayer | None:
+    """A layer as the kernel takes it; None where it must not or cannot compute it now."""
+    linears, norms = [_part(layer, path) for path in _LINEARS], [_part(layer, path) for path in _NORMS]
+    others = [_part(layer, path) for path in _OTHERS]
+    attention = _part(layer, _ATTENTION)
+    act = _part(layer, _ACTIVATION)
+    if (
+        layer.training
+        or any(_is_watched(module) for module in (*linears, *norms, *others, act))
+        # transformers' own hook collects the weights of the attention, which this one does not give anyway.
+        or _is_watched(attention, "transformers.utils.output_capturing")
+        or attention.config._attn_implementation != FUSED_ATTENTION
+        or attention.is_causal
+        or any(type(linear) is not PackedLinear for linear in linears)
+    ):
+        return None
+    values = tuple(norm._parameters[name] for norm in norms for name in ("weight", "bias"))
+    if any(value is None for value in values) or not encoder_kernel_works(*values):
+        return None
+    tiled = tuple(linear.tiled() for linear in linears)
+    key = (
+        *map(id, tiled), *(value.data_ptr() for value in values), attention.num_attention_heads, attention.scaling,
+        norms[0].eps, norms[1].eps,
+    )  # fmt: skip
+    kept: tuple[Any, Any, EncoderLayer | None] | None = layer.__dict__.get(KEPT)
+    if kept is None or kept[0] != key:
+        heads, native = attention.num_attention_heads, None
+        if None not in tiled and EncoderLayer.possible(tiled, heads):
+            native = EncoderLayer(tiled, values, heads, attention.scaling, (norms[0].eps, norms[1].eps))
+        # What is told apart by its address is kept, so that nothing else can get that address.
+        kept = layer.__dict__[KEPT] = (key, tiled, native)
+    return kept[2]
+
+
+def _is_watched(module: nn.Module, but_by: str = "") -> bool:
+    """Whether a module would do something else beside its part, or somebody waits for its output."""
+    if module.training or module._forward_pre_hooks:
+        return True
+    return any(getattr(hook, "__module__", "") != but_by for hook in module._forward_hooks.values())

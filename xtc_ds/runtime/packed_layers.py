@@ -1,0 +1,116 @@
+"""The layers of a frozen model: they hold packed codes and compute from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xtc_ds.formats import Encoded, fake_quantize_activation
+from xtc_ds.kernels.native import lookup
+from xtc_ds.kernels.rows import unpack_rows
+from xtc_ds.runtime.packed import PackedLayer, PackedSpec
+from xtc_ds.runtime.packed_linear import PackedLinear, check_input, empty_bias, static_range
+
+__all__ = ["PackedConv2d", "PackedEmbedding", "PackedLinear", "build_packed"]
+
+
+class PackedEmbedding(PackedLayer):
+    """A table whose looked-up rows are decoded."""
+
+    def __init__(
+        self,
+        spec: PackedSpec,
+        padding_idx: int | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__(spec, dtype, device)
+        self.num_embeddings, self.embedding_dim = self._shape = spec.shape[0], spec.shape[1]
+        self.padding_idx = padding_idx
+        self.dtype = dtype
+
+    def _apply(self, fn: Any, recurse: bool = True) -> PackedEmbedding:
+        # A model cast as a whole: vectors come in the type of its other floats.
+        self.dtype = fn(torch.empty(0, dtype=self.dtype, device="cpu")).dtype
+        super()._apply(fn, recurse)
+        return self
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Ids (...) to vectors (..., D)."""
+        if self.spec.grouping.kind == "group" or self.spec.masked:
+            return F.embedding(ids, self.used_weight(self.dtype))
+        flat = ids.reshape(-1)
+        if self.runtime != "unpacked" and self.spec.sparse is None and self.dtype == torch.float32:
+            found = lookup(flat, self.weight, self.spec.weight_format, self._shape, self.weight_scale, self.weight_zero)
+            if found is not None:
+                return found.view(*ids.shape, -1)
+        scale = self.weight_scale.float().expand(self.num_embeddings)[flat].unsqueeze(1)
+        zero = None if self.weight_zero is None else self.weight_zero.float().expand(self.num_embeddings)[flat]
+        rows = Encoded(
+            self._row_codes(flat),
+            scale,
+            None if zero is None else zero.unsqueeze(1),
+            self.spec.weight_format.code_offset,
+        )
+        return rows.decode(self.dtype).reshape(*ids.shape, -1)
+
+    def _row_codes(self, flat_ids: Tensor) -> Tensor:
+        if self.runtime == "unpacked" or self.spec.sparse is not None:
+            table: Tensor = self.made_once("codes", self.codes)
+            return table[flat_ids]
+        return unpack_rows(self.weight, self.spec.weight_format, self.embedding_dim, flat_ids)
+
+
+class PackedConv2d(PackedLayer):
+    """A convolution with the weight that its codes stand for.
+
+    geometry: ``stride``, ``padding``, ``dilation``, ``groups`` and ``padding_mode`` as ``nn.Conv2d`` takes them.
+    """
+
+    def __init__(
+        self,
+        spec: PackedSpec,
+        bias: bool,
+        geometry: Mapping[str, Any],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__(spec, dtype, device)
+        outputs, inputs, height, width = spec.shape
+        # Carries the geometry, and nn.Conv2d's way of padding; it holds no memory and is no submodule.
+        plain = nn.Conv2d(
+            inputs * geometry["groups"], outputs, (height, width), bias=False, device="meta", **geometry
+        )  # fmt: skip
+        self.__dict__["plain"] = plain
+        self.in_channels, self.out_channels, self.kernel_size = plain.in_channels, outputs, plain.kernel_size
+        self.bias = empty_bias(outputs, bias, dtype, device)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, I, H, W) to (N, O, H, W); without N for one sample."""
+        check_input(x)
+        spec = self.spec
+        if spec.activation is not None:
+            # A dynamic range is of a whole sample, as in training.
+            samples = x.flatten(1) if x.dim() == 4 else x.reshape(1, -1)
+            x = fake_quantize_activation(samples, spec.activation, static_range(self)).reshape(x.shape)
+        weight = self.used_weight(x.dtype)
+        plain: nn.Conv2d = self.__dict__["plain"]
+        y: Tensor = plain._conv_forward(x, weight, self.bias)
+        return y
+
+
+def build_packed(
+    spec: PackedSpec, like: nn.Module, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
+) -> PackedLayer:
+    """An empty packed layer for the module ``like``, whose bias, padding index or geometry it has."""
+    bias = getattr(like, "bias", None) is not None
+    if spec.kind == "embedding":
+        return PackedEmbedding(spec, getattr(like, "padding_idx", None), dtype, device)
+    if spec.kind == "conv2d":
+        names = ("stride", "padding", "dilation", "groups", "padding_mode")
+        return PackedConv2d(spec, bias, {name: getattr(like, name) for name in names}, dtype, device)
+    return PackedLinear(spec, bias, dtype, device)
