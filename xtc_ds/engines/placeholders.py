@@ -54,14 +54,15 @@ class _Placeholder(nn.Module):
         self.name, self.spec = name, layer.spec
         bias = getattr(layer, "bias", None)
         self.bias = None if bias is None else nn.Parameter(bias.detach().float(), requires_grad=False)
-        if layer.spec.format is None:
+        self.on_codes = layer.spec.format is not None and layer.spec.weight_format.affine
+        if not self.on_codes:
             self.weight = nn.Parameter(layer.dense_weight().detach(), requires_grad=False)
 
     def quantized(self, x: Tensor) -> Tensor:
         return x if self.spec.activation is None else _node("FakeQuantize", self.name, (x,), tuple(x.shape))
 
     def decoded(self) -> Tensor:
-        return self.weight if self.spec.format is None else _node("Weight", self.name, (), self.spec.shape)
+        return _node("Weight", self.name, (), self.spec.shape) if self.on_codes else self.weight
 
 
 class _Linear(_Placeholder):
@@ -74,6 +75,8 @@ class _Linear(_Placeholder):
 
 class _Table(_Placeholder):
     def forward(self, ids: Tensor) -> Tensor:
+        if not self.on_codes:
+            return nn.functional.embedding(ids, self.weight)
         return _node("Embedding", self.name, (ids,), (*ids.shape, self.spec.shape[1]))
 
 

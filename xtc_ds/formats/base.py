@@ -58,6 +58,9 @@ class WeightFormat(ABC):
     has_zero: ClassVar[bool] = False
     #: whether weights are rounded to a uniform grid, to the nearest point or at random
     has_grid: ClassVar[bool] = False
+    #: whether ``w_hat = (code + offset) * scale + zero``: what is needed to compute with codes instead of values.
+    #: A format says so itself; everything that is not affine is decoded.
+    affine: ClassVar[bool] = False
     #: what is added to a code before it is scaled
     code_offset: int = 0
 

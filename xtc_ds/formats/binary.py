@@ -21,6 +21,7 @@ class BinaryFormat(WeightFormat):
     name = "binary"
     bits = 1.0
     code_range = (-1, 1)
+    affine = True
 
     def encode(self, w_GN: Tensor) -> Encoded:
         w_GN = w_GN.float().contiguous()  # the order of a sum depends on the layout

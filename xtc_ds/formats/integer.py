@@ -21,6 +21,7 @@ class IntegerFormat(WeightFormat):
     """
 
     has_grid = True
+    affine = True
 
     def __init__(self, bits: int) -> None:
         if not 2 <= bits <= 16:

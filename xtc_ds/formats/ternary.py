@@ -27,6 +27,7 @@ class TernaryFormat(WeightFormat):
     name = "ternary"
     bits = math.log2(3)
     code_range = (-1, 1)
+    affine = True
 
     def encode(self, w_GN: Tensor) -> Encoded:
         w_GN = w_GN.float().contiguous()  # the order of a sum depends on the layout

@@ -19,13 +19,15 @@ def product_is_integer(
 ) -> bool:
     """Whether input and weight codes can be multiplied as integers and rescaled after the sum.
 
-    That takes one scale per output row, none of the grids shifted, and a quantized input.
+    That takes an affine weight format, one scale per output row, none of the grids shifted, and a quantized input.
     """
     return (
         activation_format is not None
         and activation_format.symmetric
         and grouping.per_row
+        and weight_format.affine
         and not weight_format.has_zero
+        and weight_format.code_offset == 0
     )
 
 

@@ -55,6 +55,8 @@ def lookup(
 
 def _stored(weight_format: WeightFormat) -> tuple[int, int, int] | None:
     """Bits of a stored value (0: five ternary ones to a byte), and the factor and summand that make it a value."""
+    if not weight_format.affine:
+        return None
     if weight_format.name == "binary":
         return 1, 2, -1
     if weight_format.name == "ternary":
