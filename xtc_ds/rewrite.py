@@ -13,7 +13,7 @@ from xtc_ds.config import CompressionConfig, load_config
 from xtc_ds.layers import compressed_layers, set_step
 from xtc_ds.origins import origins
 from xtc_ds.plan import CompressionPlan, make_plan
-from xtc_ds.techniques import techniques
+from xtc_ds.techniques.registry import techniques
 
 __all__ = ["apply_plan", "compress"]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from xtc_ds.extensions import import_from_techniques
 from xtc_ds.plan import CompressionPlan
 
 __all__ = ["Technique", "register_technique", "techniques"]
@@ -33,4 +34,5 @@ def register_technique(name: str, apply: Apply) -> None:
 
 def techniques() -> tuple[Technique, ...]:
     """All techniques in order."""
+    import_from_techniques("apply")
     return tuple(_TECHNIQUES.values())

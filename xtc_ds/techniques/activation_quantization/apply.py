@@ -7,6 +7,7 @@ from torch import nn
 
 from xtc_ds.layers import RangeObserver, swap_class
 from xtc_ds.plan import CompressionPlan
+from xtc_ds.techniques.registry import register_technique
 
 __all__ = ["apply"]
 
@@ -19,3 +20,6 @@ def apply(model: nn.Module, plan: CompressionPlan, teacher: nn.Module | None) ->
         if row.format.calibration == "static":
             device = next((p.device for p in module.parameters()), torch.device("cpu"))
             module.activation_quantizer = RangeObserver().to(device).train(module.training)
+
+
+register_technique("activation_quantization", apply)

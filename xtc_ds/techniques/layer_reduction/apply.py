@@ -7,6 +7,7 @@ from torch import nn
 from xtc_ds.plan import CompressionPlan, ReductionRow
 from xtc_ds.plan.reduction import taken_over
 from xtc_ds.techniques.layer_reduction.hf_config import shrink_hf_config
+from xtc_ds.techniques.registry import register_technique
 from xtc_ds.zero import gathered, modifiable
 
 __all__ = ["apply", "copy_from_teacher"]
@@ -42,3 +43,6 @@ def copy_from_teacher(model: nn.Module, row: ReductionRow, teacher: nn.Module) -
     for _, target, _, origin in taken_over(model, row, teacher):
         with gathered([origin]), modifiable([target]):
             target.data.copy_(origin.data)
+
+
+register_technique("layer_reduction", apply)

@@ -1,0 +1,54 @@
+"""Which technique packages there are: the built-in ones by name, and those that other distributions bring.
+
+A technique is a package whose modules are imported only when they are needed: ``config`` (its piece of the block;
+without torch) and the modules that compute. Another distribution adds one with an entry point::
+
+    [project.entry-points."xtc_ds.techniques"]
+    my_technique = "my_package.my_technique"
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from functools import cache
+from importlib.metadata import entry_points
+
+from xtc_ds.errors import ConfigError
+
+__all__ = ["BUILT_IN_TECHNIQUES", "TECHNIQUE_ENTRY_POINTS", "import_from_techniques"]
+
+# In the order in which they stand in the schema and the documentation. A new technique is one line here.
+BUILT_IN_TECHNIQUES = (
+    "layer_reduction",
+    "weight_quantization",
+    "activation_quantization",
+    "sparse_pruning",
+    "row_pruning",
+    "head_pruning",
+    "channel_pruning",
+)
+TECHNIQUE_ENTRY_POINTS = "xtc_ds.techniques"
+
+
+@cache
+def import_from_techniques(module: str) -> None:
+    """Import ``module`` of every technique package that has one, so that it registers what it defines.
+
+    A technique of another distribution may also be a single module, which is then imported whatever is asked for.
+    Raises ConfigError, which names the entry point, where one cannot be imported.
+    """
+    for name in BUILT_IN_TECHNIQUES:
+        _import_part(f"xtc_ds.techniques.{name}", module)
+    for entry in entry_points(group=TECHNIQUE_ENTRY_POINTS):
+        try:
+            _import_part(entry.value, module)
+        except ImportError as error:
+            place = f"the entry point {entry.name} = {entry.value} ({TECHNIQUE_ENTRY_POINTS})"
+            raise ConfigError(f"{place} cannot be imported: {error}; mend or uninstall that package") from error
+
+
+def _import_part(package: str, module: str) -> None:
+    imported = importlib.import_module(package)
+    if hasattr(imported, "__path__") and importlib.util.find_spec(f"{package}.{module}") is not None:
+        importlib.import_module(f"{package}.{module}")
