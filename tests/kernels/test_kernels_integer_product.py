@@ -6,7 +6,7 @@ import itertools
 
 import torch
 
-from xtc_ds.kernels.dispatch import integer_product
+from xtc_ds.kernels.integer_product import integer_product
 
 
 def test_every_small_shape_is_exact() -> None:

@@ -7,7 +7,7 @@ import torch
 
 from xtc_ds.formats import get_format
 from xtc_ds.kernels.native import lookup, native_library
-from xtc_ds.kernels.rows import unpack_rows
+from xtc_ds.kernels.unpack_rows import unpack_rows
 
 if native_library() is None:
     pytest.skip("no C compiler here", allow_module_level=True)

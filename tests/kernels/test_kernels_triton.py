@@ -12,7 +12,7 @@ from xtc_ds.kernels.triton.decode import decode_product
 from xtc_ds.kernels.triton.layout import STORED, triton_weight
 from xtc_ds.kernels.triton.linear import InputCodes, code_product, linear, quantize_input, weight_only_linear
 from xtc_ds.kernels.triton.matrix import matrix_product, unpacked_codes, unpacked_values
-from xtc_ds.kernels.triton.tiles import float_tile_product, tile_product
+from xtc_ds.kernels.triton.tile_product import float_tile_product, tile_product
 
 SHAPES = ((1, 1), (35, 257))
 

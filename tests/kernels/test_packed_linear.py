@@ -12,11 +12,10 @@ from torch import Tensor
 
 from xtc_ds.errors import FormatError
 from xtc_ds.formats import ActivationFormat, Grouping, get_format
-from xtc_ds.kernels import linear_on_codes, tiles
-from xtc_ds.kernels.native import native_library
-from xtc_ds.kernels.rows import unpack_rows
-from xtc_ds.runtime import PackedLinear, PackedSpec
-from xtc_ds.runtime.packed import set_runtime
+from xtc_ds.kernels import linear_on_codes
+from xtc_ds.kernels.native import native_library, packed_tiles
+from xtc_ds.kernels.unpack_rows import unpack_rows
+from xtc_ds.runtime import PackedLinear, PackedSpec, set_runtime
 
 FORMATS = ("binary", "ternary", "int2", "int3", "int4", "int5", "int6", "int7", "int8")
 if native_library() is None:
@@ -68,7 +67,7 @@ def test_the_layer_gives_the_bits_of_the_reference(name: str, runtime: str) -> N
 
 
 def test_large_layers_are_tiled_in_pieces_that_end_on_whole_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles, "_CODES_AT_ONCE", 1000)
+    monkeypatch.setattr(packed_tiles, "_CODES_AT_ONCE", 1000)
     for name in FORMATS:
         for shape in ((1, 3), (16, 1), (163, 7), (400, 13)):
             layer = packed_layer(name, shape)
@@ -112,13 +111,13 @@ def test_what_is_kept_is_neither_copied_nor_saved() -> None:
 def test_tiles_are_shared_by_tied_layers_and_go_with_the_last_one() -> None:
     first, second = packed_layer(), packed_layer()
     second._parameters["weight"] = first.weight
-    before = len(tiles._tiles)
+    before = len(packed_tiles._tiles)
     first(torch.randn(1, 65)), second(torch.randn(1, 65))
-    assert len(tiles._tiles) <= before + 1
+    assert len(packed_tiles._tiles) <= before + 1
     assert first._product._bound.layer.weight is second._product._bound.layer.weight  # type: ignore[union-attr]
     del first, second
     packed_layer()(torch.randn(1, 65))
-    assert len(tiles._tiles) <= before + 1
+    assert len(packed_tiles._tiles) <= before + 1
 
 
 def test_scales_survive_a_model_of_16_bits() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xtc_ds.kernels.dispatch import product_is_integer
+from xtc_ds.kernels.integer_product import product_is_integer
 from xtc_ds.runtime.packed import PackedLayer, PackedSpec
 from xtc_ds.runtime.packed_layers import PackedConv2d
 

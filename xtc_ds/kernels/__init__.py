@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from xtc_ds.kernels.dispatch import linear_on_codes, product_is_integer
+from xtc_ds.kernels.integer_product import linear_on_codes, product_is_integer
 
 __all__ = ["linear_on_codes", "product_is_integer"]

@@ -17,8 +17,8 @@ from torch import Tensor
 from xtc_ds.errors import FormatError
 from xtc_ds.formats import ActivationFormat, WeightFormat, get_format
 from xtc_ds.kernels.native import TiledLayer, native_library
+from xtc_ds.kernels.native.packed_tiles import tiles_of
 from xtc_ds.kernels.per_storage import version_of
-from xtc_ds.kernels.tiles import tiles_of
 
 __all__ = ["PackedProduct"]
 

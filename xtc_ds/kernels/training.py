@@ -18,8 +18,8 @@ from torch import Tensor
 
 from xtc_ds.formats import ActivationFormat
 from xtc_ds.kernels.backward import gradients
-from xtc_ds.kernels.dispatch import integer_product
 from xtc_ds.kernels.input_codes import QuantizedInput, quantized_once
+from xtc_ds.kernels.integer_product import integer_product
 from xtc_ds.kernels.native import CodePlanes, TiledWeight, native_library, tiled_product
 from xtc_ds.zero import is_partitioned
 

@@ -15,7 +15,7 @@ from torch.nn.modules import module as torch_module
 from xtc_ds.kernels.attention import FUSED_ATTENTION
 from xtc_ds.kernels.encoder import encoder_kernel_works
 from xtc_ds.kernels.native import EncoderLayer, run_layers
-from xtc_ds.runtime.packed_linear import PackedLinear
+from xtc_ds.runtime.linear import PackedLinear
 
 __all__ = ["KEPT", "FusedEncoder", "FusedLayer", "is_whole_layer"]
 

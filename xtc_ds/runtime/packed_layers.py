@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from xtc_ds.formats import Encoded, fake_quantize_activation
 from xtc_ds.kernels.native import lookup
-from xtc_ds.kernels.rows import unpack_rows
+from xtc_ds.kernels.unpack_rows import unpack_rows
+from xtc_ds.runtime.linear import PackedLinear, check_input, empty_bias, static_range
 from xtc_ds.runtime.packed import PackedLayer, PackedSpec
-from xtc_ds.runtime.packed_linear import PackedLinear, check_input, empty_bias, static_range
 
 __all__ = ["PackedConv2d", "PackedEmbedding", "PackedLinear", "build_packed"]
 

@@ -14,7 +14,7 @@ from xtc_ds.kernels.triton.launch import result_dtype
 from xtc_ds.kernels.triton.layout import TritonWeight, triton_weight
 from xtc_ds.kernels.triton.matrix import matrix_product, unpacked_codes, unpacked_values
 from xtc_ds.kernels.triton.quantize import InputCodes, quantize_input
-from xtc_ds.kernels.triton.tiles import float_tile_product, tile_product
+from xtc_ds.kernels.triton.tile_product import float_tile_product, tile_product
 
 __all__ = [
     "InputCodes",

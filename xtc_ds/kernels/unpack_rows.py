@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from xtc_ds.formats import WeightFormat
-from xtc_ds.kernels.tiles import codes_per_unit
+from xtc_ds.kernels.native.packed_tiles import codes_per_unit
 
 __all__ = ["unpack_rows"]
 
