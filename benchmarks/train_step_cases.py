@@ -113,13 +113,9 @@ def build_step(case: Case, shape: Shape) -> tuple[Step, nn.Module]:
 def compress_here(model: nn.Module, case: Case, teacher: nn.Module | None) -> None:
     """Rewrite the model as the case says, with the distillation loss on top if it distils."""
     from xtc_ds.config import parse_block
-    from xtc_ds.engine.prepare import rewrite
-    from xtc_ds.engine.teacher import resolve_teacher
-    from xtc_ds.plan import make_plan
+    from xtc_ds.engine.rehearsal import rehearse
 
-    parsed = parse_block(block(case))
-    teacher = resolve_teacher(model, parsed, teacher)
-    rewrite(model, make_plan(model, parsed, teacher), parsed, teacher)
+    rehearse(model, parse_block(block(case)), teacher).carry_out()
 
 
 def _step(

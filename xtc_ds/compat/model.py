@@ -12,13 +12,12 @@ from xtc_ds.compat.old_config import anything_enabled, block_of
 from xtc_ds.compat.parallel import refuse_tensor_parallel
 from xtc_ds.compat.student import check_same_tensors
 from xtc_ds.config import CompressionConfig
-from xtc_ds.engine.prepare import refuse_pipeline, rewrite
-from xtc_ds.engine.teacher import resolve_teacher
+from xtc_ds.engine.rehearsal import refuse_pipeline, rehearse
 from xtc_ds.engine.wrapper import wrap_engine
 from xtc_ds.errors import EngineError, ExportError, PlanError
 from xtc_ds.freezing.freeze import unwrap
 from xtc_ds.layers import compressed_layers
-from xtc_ds.plan import CompressionPlan, make_plan
+from xtc_ds.plan import CompressionPlan
 
 if TYPE_CHECKING:
     from xtc_ds.distillation import Distiller
@@ -51,12 +50,12 @@ def init_compression(model: Any, deepspeed_config: Any, teacher_model: Any = Non
         return model
     # Scripts that distil by themselves hand over a teacher that nobody here needs.
     needed = block.layer_reduction is not None or block.kd is not None
-    teacher = resolve_teacher(module, block, teacher_model if needed else None)
-    plan = make_plan(module, block, teacher)
-    if plan.reduction is not None and teacher is not None:
-        check_same_tensors(module, plan.reduction, teacher)
+    rehearsal = rehearse(module, block, teacher_model if needed else None)
+    plan = rehearsal.plan
+    if plan.reduction is not None and rehearsal.teacher is not None:
+        check_same_tensors(module, plan.reduction, rehearsal.teacher)
     _refuse_late(model, block)
-    distiller = rewrite(module, plan, block, teacher)
+    distiller = rehearsal.carry_out()
     remember(module, Memory(plan, distiller))
     _join_engine(model, plan, distiller)
     return model

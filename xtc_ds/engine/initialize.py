@@ -12,11 +12,9 @@ from xtc_ds.config import load_config
 from xtc_ds.engine.arguments import one_config, without_config
 from xtc_ds.engine.optimizers import dropped_parameters, follow_optimizer, follow_parameters
 from xtc_ds.engine.precheck import precheck
-from xtc_ds.engine.prepare import refuse_pipeline, rewrite
-from xtc_ds.engine.teacher import resolve_teacher
+from xtc_ds.engine.rehearsal import rehearse
 from xtc_ds.engine.wrapper import wrap_engine
 from xtc_ds.errors import ConfigError, EngineError
-from xtc_ds.plan import make_plan
 
 __all__ = ["initialize"]
 
@@ -52,14 +50,12 @@ def initialize(
 
     if model is None:
         raise EngineError("initialize() needs a model")
-    refuse_pipeline(model)
     ds_config, block = load_config(one_config(args, config, config_params))
     precheck(ds_config)
     _let_deepspeed_check(ds_config, deepspeed_arguments)
-    teacher_model = resolve_teacher(model, block, teacher)
-    plan = make_plan(model, block, teacher_model)
+    rehearsal = rehearse(model, block, teacher)
     parameters = list(model.parameters())
-    distiller = rewrite(model, plan, block, teacher_model)
+    distiller = rehearsal.carry_out()
     dropped = dropped_parameters(parameters, model)
     engine, *rest = deepspeed.initialize(
         args=without_config(args),
@@ -73,7 +69,7 @@ def initialize(
     )
     if distiller is not None:
         distiller.teacher.to(engine.device)
-    return (wrap_engine(engine, plan, distiller), *rest)
+    return (wrap_engine(engine, rehearsal.plan, distiller), *rest)
 
 
 def _let_deepspeed_check(ds_config: dict[str, Any], deepspeed_arguments: dict[str, Any]) -> None:

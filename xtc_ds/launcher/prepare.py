@@ -17,18 +17,16 @@ from torch import nn
 from transformers import set_seed
 
 from xtc_ds.config import CompressionConfig
-from xtc_ds.distillation import Distiller
 from xtc_ds.distributed import rank, world_size
+from xtc_ds.engine.rehearsal import rehearse
 from xtc_ds.errors import TeacherError
 from xtc_ds.launcher import hub, models
 from xtc_ds.launcher.batching import EncodedDataset, LengthGroupedBatchSampler, PadCollator, encode
 from xtc_ds.launcher.ds_config import check_deepspeed, fill_config
 from xtc_ds.launcher.inputs import Inputs
 from xtc_ds.launcher.tasks import Task, load_task
-from xtc_ds.plan import find_layer_stack
-from xtc_ds.rewrite import compress
 
-__all__ = ["Run", "prepare"]
+__all__ = ["Run", "prepare", "rehearse_without_weights"]
 
 _PIPE_WIDTH = 140
 
@@ -104,7 +102,7 @@ def prepare(arguments: argparse.Namespace, inputs: Inputs) -> Run:
     config = models.load_config(start, task)
     if teacher:
         models.check_labels(teacher, task)
-    _rehearse(config, block)
+    rehearse_without_weights(config, block)
     tokenizer = models.load_tokenizer(start, config)
     limit = models.token_limit(config, arguments.max_seq_length)
     train = encode(tokenizer, data.train, limit)
@@ -135,17 +133,10 @@ def _named_teacher(arguments: argparse.Namespace, block: CompressionConfig) -> s
     return named
 
 
-def _rehearse(config: Any, block: CompressionConfig) -> None:
-    """Compress a model without weights and attach the distillation to it. Raises what does not fit."""
+def rehearse_without_weights(config: Any, block: CompressionConfig) -> None:
+    """Plan and check the compression of models that have no weights yet. Raises what ``initialize`` would."""
     student, teacher = models.meta_model(config), models.meta_model(config)
-    if block.kd is None:
-        compress(student, block, teacher)
-        return
-    prefix = block.layer_reduction.module_name_prefix if block.layer_reduction else None
-    layers, teacher_layers = (find_layer_stack(model, prefix, block.kd.path).layers for model in (student, teacher))
-    plan = compress(student, block, teacher)
-    kept = plan.reduction.kept if plan.reduction else None
-    Distiller(student, teacher, block.kd, layers, teacher_layers, kept).attach()
+    rehearse(student, block, teacher if block.kd is not None else None)
 
 
 def _check_ids(name: str, data: EncodedDataset, config: Any) -> None:
