@@ -14,17 +14,20 @@ import torch
 from deepspeed import DeepSpeedEngine
 
 import xtc_ds
+from benchmarks.common.processes import ROOT
 from tests import tiny
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "engine_overhead.py"
+COMMAND = (sys.executable, "-m", "benchmarks.engine_overhead")
 TINY = ("--layers", "1", "--hidden", "32", "--batch", "2", "--tokens", "4", "--steps", "2", "--pairs", "3")
 
 
 @pytest.mark.slow
 def test_every_case_is_measured(tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
-    command = [sys.executable, str(SCRIPT), *TINY, "--warmup", "1", "--no_memory", "--json", str(out)]
-    done = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=False, timeout=300)
+    command = [*COMMAND, *TINY, "--warmup", "1", "--no_memory", "--json", str(out)]
+    done = subprocess.run(
+        command, env=_environment(), cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
+    )
     assert out.is_file(), done.stderr[-3000:]
     rows = {row["case"]: row for row in json.loads(out.read_text())["rows"]}
     for case, row in rows.items():
@@ -40,8 +43,10 @@ def test_every_case_is_measured(tmp_path: Path) -> None:
 def test_memory_of_one_case() -> None:
     # Large enough to need more than what the process has freed before.
     size = ["--layers", "2", "--hidden", "256"]
-    command = [sys.executable, str(SCRIPT), *TINY, *size, "--memory_of", "kd, logits"]
-    done = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=False, timeout=300)
+    command = [*COMMAND, *TINY, *size, "--memory_of", "kd, logits"]
+    done = subprocess.run(
+        command, env=_environment(), cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout.strip().splitlines()[-1])["bytes"] > 4e6
 
@@ -78,4 +83,4 @@ def test_with_everything_off_a_step_walks_through_the_modules_as_often_as_deepsp
 def _environment() -> dict[str, str]:
     ranks = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_SIZE", "MASTER_ADDR", "MASTER_PORT")
     kept = {key: value for key, value in os.environ.items() if key not in ranks}
-    return {**kept, "PYTHONPATH": str(SCRIPT.parents[1]), "DS_ACCELERATOR": "cpu"}
+    return {**kept, "PYTHONPATH": str(ROOT), "DS_ACCELERATOR": "cpu"}

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 import xtc_ds
+from benchmarks.inference import decode, profile
+from benchmarks.inference.plot import plot
 from tests.tiny import block, tiny_model
 from xtc_ds.kernels.encoder import encoder_kernel_works
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
-
-@pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    yield importlib.import_module
-    for name in ("inference_decode", "inference_plot", "inference_profile"):
-        sys.modules.pop(name, None)
-
-
-def test_decode_has_a_row_for_every_engine(benchmark: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    decode, threads = benchmark("inference_decode"), torch.get_num_threads()
+def test_decode_has_a_row_for_every_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = torch.get_num_threads()
     monkeypatch.setattr(decode, "MATRICES", [(64, 32)])
     monkeypatch.setattr(decode, "MODELS", {"tiny": ([(64, 32), (32, 64)], 2)})
     monkeypatch.setattr(decode, "_COLD_BYTES", 2 * 64 * 32 * 3)
@@ -42,18 +31,18 @@ def test_decode_has_a_row_for_every_engine(benchmark: Any, monkeypatch: pytest.M
     assert all(line.count("|") == 8 for line in lines if line)
 
 
-def test_the_plot_is_drawn(benchmark: Any, tmp_path: Path) -> None:
+def test_the_plot_is_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     row = {"engine": "fused", "label": "xtc_ds, fused", "batch": 1, "tokens": 8, "ms": 3.0, "file_bytes": 2_000_000}
     other = {**row, "engine": "torch-fp32", "label": "torch fp32", "ms": 9.0, "file_bytes": 64_000_000}
     found = {"2 layers": {"results": [row, other]}, "1 layers": {"results": [row, {**other, "batch": 16}]}}
-    benchmark("inference_plot").plot(found, 1, tmp_path / "plot.png")
+    plot(found, 1, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.skipif(not encoder_kernel_works(torch.zeros(1)), reason="needs a processor with AVX-512 VNNI")
-def test_the_profile_counts_what_the_model_computes(benchmark: Any, tmp_path: Path) -> None:
-    profile, threads = benchmark("inference_profile"), torch.get_num_threads()
+def test_the_profile_counts_what_the_model_computes(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
     model = tiny_model("bert", layers=2, hidden_size=64).eval()
     xtc_ds.compress(model, xtc_ds.parse_block(block(exclude=["^classifier$"])))
     xtc_ds.export_packed(model, tmp_path / "packed")

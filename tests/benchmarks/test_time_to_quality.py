@@ -12,12 +12,10 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / name) for name in ("benchmarks", "launcher", "tests/launcher")]
-
-from plot_file import plot_file  # noqa: E402
-from time_to_quality_report import print_table  # noqa: E402
-from tiny_run import save_glue, save_model  # noqa: E402
+from benchmarks.common.arguments import plot_file
+from benchmarks.common.processes import ROOT
+from benchmarks.time_to_quality.report import print_table
+from tests.launcher.tiny_run import save_glue, save_model
 
 
 @pytest.mark.slow
@@ -41,9 +39,9 @@ def test_a_competitor_trains_until_its_steps_are_over(tmp_path: Path) -> None:
     with_plot = importlib.util.find_spec("matplotlib") is not None
     drawn = ["--plot", str(image)] if with_plot else []
     done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "time_to_quality.py"), "--glue", str(tmp_path / "glue"),
+        [sys.executable, "-m", "benchmarks.time_to_quality", "--glue", str(tmp_path / "glue"),
          "--teacher", teacher, *flags, "--json", str(out), *drawn],
-        env={**os.environ, "XTC_DS_NATIVE": "0"}, capture_output=True, text=True, check=False, timeout=300,
+        env={**os.environ, "XTC_DS_NATIVE": "0"}, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     curves = json.loads(out.read_text())["curves"]

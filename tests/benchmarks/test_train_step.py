@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+from benchmarks.common.processes import ROOT
 
 
 @pytest.mark.slow
@@ -18,10 +17,10 @@ def test_cases_take_their_steps_in_turn(tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
     done = subprocess.run(
         [
-            sys.executable, str(BENCHMARKS / "train_step.py"), "--shape", "tiny", "--rounds", "2", "--threads", "1",
+            sys.executable, "-m", "benchmarks.train_step", "--shape", "tiny", "--rounds", "2", "--threads", "1",
             "--cases", "w1a8.bf16.kd.bf16teacher,torchao", "--profile", "w1a8.bf16.kd.bf16teacher", "--json", str(out),
         ],
-        env={**os.environ, "PYTHONPATH": str(BENCHMARKS.parent / "launcher")},
+        cwd=ROOT,
         capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert out.is_file(), done.stderr[-3000:]

@@ -54,7 +54,7 @@ def test_the_kernels_compile_for_gpus(tmp_path: Path) -> None:
 @needs_triton
 @pytest.mark.skipif(triton_available("cuda"), reason="on a GPU it measures, which takes minutes")
 def test_the_benchmark_gives_no_times_without_a_gpu(tmp_path: Path) -> None:
-    arguments = ["benchmarks/gpu_kernels.py", "--shapes", "40x24", "--tokens", "1", "--json", str(tmp_path / "rows")]
+    arguments = ["-m", "benchmarks.gpu_kernels", "--shapes", "40x24", "--tokens", "1", "--json", str(tmp_path / "rows")]
     assert "no time here is a GPU's" in run(arguments, TRITON_INTERPRET="1")
     rows = json.loads((tmp_path / "rows").read_text())["rows"]
     assert {"W1A8", "W1.58A8", "W4A8", "W8A8", "W1A16"} <= {row["name"] for row in rows}

@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import train
-
+from launcher import train
 from tests import tiny
 from xtc_ds.launcher.reviews import generate
 

@@ -1,0 +1,1 @@
+"""Sizes on disk of BERT-base under the shipped configs."""

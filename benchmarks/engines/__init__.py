@@ -1,0 +1,1 @@
+"""Sizes and times of one packed model in stock engines."""

@@ -1,0 +1,1 @@
+"""GLUE tasks x configs x seeds through the launcher, in one table."""

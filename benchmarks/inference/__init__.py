@@ -1,0 +1,1 @@
+"""Size and speed of packed models beside other engines."""

@@ -1,0 +1,1 @@
+"""What compression adds to a step by number of ranks and ZeRO stage."""

@@ -1,0 +1,1 @@
+"""Seconds from a config to a rewritten model."""

@@ -1,0 +1,1 @@
+"""Seconds of training until a compressed student reaches a score."""

@@ -1,0 +1,1 @@
+"""Step time and memory of training, here and with other libraries."""
