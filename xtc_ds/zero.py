@@ -1,6 +1,6 @@
-"""ZeRO-3 partitions parameters over the ranks; these contexts make them whole for a moment.
+"""ZeRO-3 partitions parameters over the ranks: their true sizes, and contexts that make them whole for a moment.
 
-Without ZeRO-3 they do nothing. All ranks must enter them in the same order.
+Without ZeRO-3 the contexts do nothing. All ranks must enter them in the same order.
 """
 
 from __future__ import annotations
@@ -10,7 +10,17 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-__all__ = ["gathered", "is_partitioned", "modifiable"]
+__all__ = ["full_numel", "full_shape", "gathered", "is_partitioned", "modifiable"]
+
+
+def full_shape(parameter: Tensor) -> tuple[int, ...]:
+    """The shape of the whole parameter; ``zero.Init`` leaves the tensor itself empty and keeps it in ``ds_shape``."""
+    return tuple(getattr(parameter, "ds_shape", parameter.shape))
+
+
+def full_numel(parameter: Tensor) -> int:
+    """The number of elements of the whole parameter."""
+    return int(getattr(parameter, "ds_numel", parameter.numel()))
 
 
 def is_partitioned(tensor: Tensor) -> bool:

@@ -11,6 +11,7 @@ from xtc_ds.checkpoint.quantization_config import XtcQuantizationConfig
 from xtc_ds.checkpoint.saving import make_savable
 from xtc_ds.errors import ExportError
 from xtc_ds.freezing.shrinkage import Shrinkage, check_shrinkage, shrink_empty
+from xtc_ds.layer_kinds import weight_shape
 from xtc_ds.runtime.packed import PackedSpec, share_packed_tensors
 from xtc_ds.runtime.packed_layers import build_packed
 
@@ -48,7 +49,7 @@ def _check_shapes(model: nn.Module, specs: dict[str, PackedSpec], shrinkage: Shr
         if module is None or weight is None:
             raise ExportError(f"the checkpoint packs '{name}', which this model ({type(model).__name__}) lacks")
         shrunk = shrinkage.modules.get(name)
-        shape = tuple(weight.shape)[:: -1 if hasattr(module, "nf") else 1] if shrunk is None else shrunk.after
+        shape = weight_shape(module) if shrunk is None else shrunk.after
         if shape != spec.shape:
             raise ExportError(f"the checkpoint packs '{name}' of shape {spec.shape}; the model's is {shape}")
 

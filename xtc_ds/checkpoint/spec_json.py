@@ -7,12 +7,11 @@ from typing import Any
 
 from xtc_ds.formats import ActivationFormat, Grouping, SparseStorage, get_format
 from xtc_ds.formats.sparse import MOST_COMBINATIONS
+from xtc_ds.layer_kinds import packed_class, packed_kinds
 from xtc_ds.runtime.packed import PackedSpec
 
 __all__ = ["read_spec", "write_spec"]
 
-# Dimensions of a weight.
-_DIMENSIONS = {"linear": 2, "embedding": 2, "conv2d": 4}
 _GROUPINGS = ("tensor", "row", "group")
 
 
@@ -43,10 +42,10 @@ def write_spec(spec: PackedSpec) -> dict[str, Any]:
 def read_spec(entry: dict[str, Any]) -> PackedSpec:
     """The inverse. Raises KeyError, TypeError, ValueError or FormatError where it is not understood."""
     kind, grouping = entry["kind"], entry["grouping"]
-    if kind not in _DIMENSIONS or grouping not in _GROUPINGS:
+    if kind not in packed_kinds() or grouping not in _GROUPINGS:
         raise ValueError(f"kind {kind!r}, grouping {grouping!r}")
     shape = tuple(_whole(size, 1) for size in entry["shape"])
-    if len(shape) != _DIMENSIONS[kind]:
+    if len(shape) != packed_class(kind).dimensions:
         raise ValueError(f"shape {shape} of a {kind}")
     masked = entry.get("masked", False)
     if type(masked) is not bool or (masked and not _has_zero(entry["format"])):

@@ -15,7 +15,8 @@ from xtc_ds.clone import clone_model
 from xtc_ds.engine.int8_layers import Int8Linear, int8_embedding
 from xtc_ds.errors import DistillationError
 from xtc_ds.kernels.training import cpu_multiplies_integers_fast
-from xtc_ds.plan.candidates import kind_of, refusal
+from xtc_ds.layer_kinds import layer_kind_of
+from xtc_ds.plan.candidates import refusal
 from xtc_ds.runtime.fused import fuse
 from xtc_ds.runtime.packed import PackedLayer
 from xtc_ds.zero import is_partitioned
@@ -81,8 +82,9 @@ def _in_int8(teacher: nn.Module, device: str) -> nn.Module:
             return int8_embedding(module)
         weight, bias = module.get_parameter("weight"), module._parameters.get("bias")
         own_bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
-        w_OI = weight.t() if kind_of(module) == "Conv1D" else weight
-        return Int8Linear(w_OI, own_bias, for_cpu=device == "cpu")
+        kind = layer_kind_of(module)
+        assert kind is not None
+        return Int8Linear(kind.outputs_first(weight), own_bias, for_cpu=device == "cpu")
 
     lecturer = _with_own_configs(clone_model(teacher, lambda old, stored: old.detach().clone(), replace))
     if device == "cpu":
@@ -99,8 +101,11 @@ def _chosen(teacher: nn.Module) -> Iterator[str]:
     uses = Counter(id(module._parameters.get("weight")) for module in modules.values())
     inside = {id(module) for module in getattr(teacher, "base_model", teacher).modules()}
     for name, module in modules.items():
-        kind, weight = kind_of(module), module._parameters.get("weight")
-        if id(module) not in inside or kind not in ("Linear", "Conv1D", "Embedding") or refusal(name, module, modules):
+        kind, weight = layer_kind_of(module), module._parameters.get("weight")
+        # Kinds that ship as these compute nothing but the product, or the lookup.
+        if kind is None or kind.packed not in ("linear", "embedding"):
+            continue
+        if id(module) not in inside or refusal(name, module, modules):
             continue
         # Subclasses are tensors that another library quantized; a head may use a table too.
         if type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point() and uses[id(weight)] == 1:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from xtc_ds.engines.base import refuse
 from xtc_ds.errors import ExportError
+from xtc_ds.layer_kinds import layer_kind_of
 from xtc_ds.runtime.packed import WEIGHT_KEYS, PackedLayer
 
 __all__ = ["PlainModel", "unquantized_inputs"]
@@ -55,14 +56,10 @@ class PlainModel:
                 found.setdefault(id(module.weight), (name, module))
         return dict(found.values())
 
-    def is_transposed(self, name: str) -> bool:
-        """Whether the plain layer stores (I, O), as GPT-2's does."""
-        return hasattr(self.shape.get_submodule(name), "nf")
-
     def dense_weight(self, name: str, layer: PackedLayer) -> Tensor:
         """The float32 weight as the plain layer stores it."""
-        weight = layer.dense_weight()
-        return (weight.t() if self.is_transposed(name) else weight).contiguous()
+        kind, weight = layer_kind_of(self.shape.get_submodule(name)), layer.dense_weight()
+        return (weight if kind is None else kind.as_stored(weight)).contiguous()
 
     def float_weight(self, name: str, layer: PackedLayer) -> Tensor:
         """The weight as floats, in the type in which the model's floats are stored if that holds it exactly."""

@@ -13,7 +13,8 @@ from xtc_ds.formats import fake_quantize_weight
 from xtc_ds.freezing.density import warn_of_density
 from xtc_ds.freezing.freeze import is_frozen, unwrap
 from xtc_ds.freezing.pruned_parts import PrunedParts
-from xtc_ds.freezing.shrinkage import set_attributes, set_sizes
+from xtc_ds.freezing.shrinkage import set_attributes
+from xtc_ds.layer_kinds import layer_kind
 from xtc_ds.layers import CompressedLayer, compressed_layers, restore_class
 from xtc_ds.layers.masks import remove_pruning
 from xtc_ds.zero import is_partitioned, modifiable
@@ -46,7 +47,7 @@ def bake(model: Any) -> None:
         warn_of_density(parts)
         _write_tensors(module, parts)
     for name, shrunk in parts.shrinkage.modules.items():
-        set_sizes(module.get_submodule(name), shrunk.after)
+        layer_kind(shrunk.kind).set_sizes(module.get_submodule(name), shrunk.after)
     set_attributes(module, parts.shrinkage.attributes)
     if parts.shrinkage:
         module.xtc_shrinkage = parts.shrinkage.after(getattr(module, "xtc_shrinkage", None))  # type: ignore[assignment]
@@ -99,9 +100,8 @@ def _quantized(module: nn.Module, key: str, value: Tensor) -> Tensor:
     rule = module.weight_rule if isinstance(module, CompressedLayer) and key == "weight" else None
     if rule is None:
         return value
-    w_OI = value.t() if rule.kind == "Conv1D" else value
-    w_OI = fake_quantize_weight(w_OI, rule.target_format, rule.grouping)
-    return w_OI.t() if rule.kind == "Conv1D" else w_OI
+    kind = layer_kind(rule.kind)
+    return kind.as_stored(fake_quantize_weight(kind.outputs_first(value), rule.target_format, rule.grouping))
 
 
 def _release(layer: CompressedLayer) -> None:

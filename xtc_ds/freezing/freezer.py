@@ -15,10 +15,10 @@ from xtc_ds.errors import ExportError
 from xtc_ds.formats import Grouping, SparseStorage
 from xtc_ds.freezing.pack_weight import pack_weight
 from xtc_ds.freezing.pruned_parts import PrunedParts
-from xtc_ds.freezing.shrinkage import set_attributes, set_sizes
+from xtc_ds.freezing.shrinkage import set_attributes
+from xtc_ds.layer_kinds import layer_kind, weight_shape
 from xtc_ds.layers import CompressedLayer, restore_class
 from xtc_ds.plan.kept import found_kept
-from xtc_ds.plan.names import full_shape
 from xtc_ds.plan.stored import sparse_floats, stored_weight
 from xtc_ds.runtime.packed import PackedLayer, PackedSpec, share_packed_tensors
 from xtc_ds.runtime.packed_layers import build_packed
@@ -29,8 +29,6 @@ __all__ = ["FLOATS", "Freezer"]
 FLOATS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 # Modules that training alone needs: at the top, and in any layer.
 _PROJECTION, _MOMENTUM = "xtc_projection", "snip_momentum"
-# What a pruned module ships; its other tensors are masks and scores.
-_SHIPPED = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
 
 
 class Freezer:
@@ -105,17 +103,18 @@ class Freezer:
     def _spec(self, name: str, module: CompressedLayer) -> PackedSpec:
         assert isinstance(module, nn.Module)
         activation = module.activation_rule.format if module.activation_rule else None
-        kind = {nn.Embedding: "embedding", nn.Conv2d: "conv2d"}.get(type(module).__bases__[-1], "linear")
+        kind = module.layer_kind.packed
+        assert kind is not None
         if module.weight_rule is not None:
             mask, pruned = self.parts.weight_mask(name), self.parts.modules.get(name)
             found = found_kept(pruned, mask) if pruned is not None and mask is not None else None
             stored = stored_weight(module.weight_rule, pruned, found)
             weight = (stored.format.name, stored.grouping, stored.shape)
-            return PackedSpec(kind, *weight, activation, stored.masked, stored.sparse)  # type: ignore[arg-type]
+            return PackedSpec(kind, *weight, activation, stored.masked, stored.sparse)
         shrunk = self.parts.shrinkage.modules.get(name)
-        full = full_shape(module.weight)[:: -1 if hasattr(module, "nf") else 1]  # type: ignore[arg-type]
         sparse = self._sparse_floats(name, module)
-        return PackedSpec(kind, None, Grouping("tensor"), shrunk.after if shrunk else full, activation, sparse=sparse)  # type: ignore[arg-type]
+        shape = shrunk.after if shrunk else weight_shape(module)
+        return PackedSpec(kind, None, Grouping("tensor"), shape, activation, sparse=sparse)
 
     def _sparse_floats(self, name: str, module: CompressedLayer) -> SparseStorage | None:
         """How the float weight of a pruned module is stored if that takes less than its zeros do."""
@@ -123,7 +122,7 @@ class Freezer:
         mask, pruned = self.parts.weight_mask(name), self.parts.modules.get(name)
         if mask is None or pruned is None or self.uses[id(weight)] > 1:
             return None
-        shape = full_shape(weight)[:: -1 if hasattr(module, "nf") else 1]
+        shape = weight_shape(module)  # type: ignore[arg-type]
         return sparse_floats(shape, pruned, self.float_dtype.itemsize, found_kept(pruned, mask))
 
     def _fill_weight(self, layer: PackedLayer, name: str, module: CompressedLayer) -> None:
@@ -135,10 +134,11 @@ class Freezer:
         if twin is not layer:
             share_packed_tensors(layer, twin)
             return
-        transposed = hasattr(module, "nf")
+        outputs_first = module.layer_kind.outputs_first
         if module.weight_rule is None:
             whole = self.tensor(weight, True)
-            whole = nn.Parameter(whole.t().contiguous(), False) if transposed else whole
+            if module.layer_kind.stored_order is not None:
+                whole = nn.Parameter(outputs_first(whole).contiguous(), False)
             if spec.sparse is not None:
                 mask = self.parts.weight_mask(name)
                 assert mask is not None
@@ -147,7 +147,7 @@ class Freezer:
             layer._parameters["weight"] = whole  # type: ignore[assignment]
             return
         with gathered([weight]):
-            w_OI = weight.detach().t() if transposed else weight.detach()
+            w_OI = outputs_first(weight.detach())
             encoded = module.weight_rule.target_format.encode(module.weight_rule.grouping.split(w_OI))
         if not bool(encoded.scale.isfinite().all()):
             raise ExportError(f"{name}.weight holds NaN or infinite values; it cannot be packed")
@@ -157,8 +157,9 @@ class Freezer:
     def _copy_pruned(self, name: str, module: nn.Module) -> None:
         """Make the copies of a module's float tensors beforehand: masked, and without what goes."""
         packed = isinstance(module, CompressedLayer) and module.weight_rule is not None
+        shipped = layer_kind(self.parts.modules[name].kind).tensors
         for key, old in [*module._parameters.items(), *module._buffers.items()]:
-            if old is not None and key not in _SHIPPED:
+            if old is not None and key not in shipped:  # a mask, or scores
                 self._keep(old, torch.empty(0))
             elif old is not None and not (packed and key == "weight"):
                 value = self.parts.applied(name, key, self._whole(old))
@@ -180,7 +181,7 @@ class Freezer:
         for name, shrunk in shrinkage.modules.items():
             module = frozen.get_submodule(name)
             if not isinstance(module, PackedLayer):
-                set_sizes(module, shrunk.after)
+                layer_kind(shrunk.kind).set_sizes(module, shrunk.after)
         set_attributes(frozen, shrinkage.attributes)
         frozen.xtc_shrinkage = shrinkage.after(getattr(self.model, "xtc_shrinkage", None))  # type: ignore[assignment]
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from xtc_ds.freezing.heads import head_attributes
 from xtc_ds.freezing.shrinkage import Shrinkage, ShrunkModule
+from xtc_ds.layer_kinds import layer_kind
 from xtc_ds.layers import CompressedLayer, compressed_layers
-from xtc_ds.plan.names import full_shape
 from xtc_ds.plan.rows import SparseRow, StructuredRow
 from xtc_ds.plan.shrink import cut_dims, cut_shape, pruned_modules
 
@@ -62,7 +62,7 @@ class PrunedParts:
     def cut(self, name: str, key: str, value: Tensor, output_first: bool = False) -> Tensor:
         """What stays of the whole tensor ``key`` of a module; ``value`` itself where nothing goes.
 
-        output_first: ``value`` is a Conv1D's weight turned to (O, I).
+        output_first: ``value`` is a weight turned to (O, I), whichever way the module stores it.
         """
         for dim, index in self.kept_indices(name, key, tuple(value.shape), output_first):
             value = value.index_select(dim, index.to(value.device))
@@ -82,8 +82,9 @@ class PrunedParts:
         mask = self.weight_mask(name) if key == "weight" else self.bias_mask(name) if key == "bias" else None
         if mask is not None:
             mask = mask.to(value.device)
-            turned = self.modules[name].kind == "Conv1D" and key == "weight"
-            value = value.masked_fill(~(mask.t() if turned else mask), 0)
+            if key == "weight":
+                mask = layer_kind(self.modules[name].kind).as_stored(mask)
+            value = value.masked_fill(~mask, 0)
         return self.cut(name, key, value)
 
     def _zeroing(self, name: str) -> list[StructuredRow]:
@@ -97,14 +98,8 @@ def _shrinkage(model: nn.Module, parts: PrunedParts, structured: list[Structured
     for name, pruned in parts.modules.items():
         if not pruned.cuts:
             continue
-        module = model.get_submodule(name)
-        if isinstance(module, nn.BatchNorm2d):
-            before: tuple[int, ...] = (module.num_features,)
-            dims = [(0, cut) for cut in pruned.cuts]
-        else:
-            weight = full_shape(module.weight)  # type: ignore[arg-type]
-            before = weight[::-1] if pruned.kind == "Conv1D" else weight
-            dims = cut_dims(pruned, "weight", output_first=True)
+        before = layer_kind(pruned.kind).shape_of(model.get_submodule(name))
+        dims = cut_dims(pruned, "weight", output_first=True)
         modules[name] = ShrunkModule(pruned.kind, before, cut_shape(before, dims))
     attributes: dict[str, dict[str, int]] = {}
     for rule in structured:

@@ -7,20 +7,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from xtc_ds.errors import ExportError
 from xtc_ds.freezing.heads import HEAD_ATTRIBUTES
-from xtc_ds.plan.candidates import kind_of
+from xtc_ds.layer_kinds import LayerKind, kind_of, layer_kind, weight_shape
 from xtc_ds.plan.rows import Kind
 
 __all__ = [
     "Shrinkage",
     "ShrunkModule",
     "check_shrinkage",
-    "module_shape",
     "set_attributes",
-    "set_sizes",
     "shrink_empty",
 ]
 
@@ -89,33 +87,6 @@ class Shrinkage:
         return cls(modules, attributes)
 
 
-def module_shape(module: nn.Module) -> tuple[int, ...]:
-    """The sizes that a ShrunkModule tells of. The module is of a known kind and not partitioned."""
-    if isinstance(module, nn.BatchNorm2d):
-        return (module.num_features,)
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    return tuple(weight.shape)[:: -1 if hasattr(module, "nf") else 1]
-
-
-def set_sizes(module: nn.Module, shape: tuple[int, ...]) -> None:
-    """Let the attributes that name the module's sizes say ``shape`` (outputs first)."""
-    sizes: dict[str, int] = {}
-    if isinstance(module, nn.BatchNorm2d):
-        sizes = {"num_features": shape[0]}
-    elif isinstance(module, nn.Embedding):
-        sizes = {"num_embeddings": shape[0], "embedding_dim": shape[1]}
-    elif isinstance(module, nn.Conv2d):
-        sizes = {"out_channels": shape[0], "in_channels": shape[1] * module.groups}
-    elif isinstance(module, nn.Linear):
-        sizes = {"out_features": shape[0], "in_features": shape[1]}
-    else:
-        sizes = {"nf": shape[0], "nx": shape[1]}
-    for name, size in sizes.items():
-        if hasattr(module, name):
-            setattr(module, name, size)
-
-
 def check_shrinkage(model: nn.Module, shrinkage: Shrinkage) -> None:
     """Raise ExportError where a plain model lacks one of the modules that shrink, or its sizes differ."""
     modules = dict(model.named_modules())
@@ -126,10 +97,10 @@ def check_shrinkage(model: nn.Module, shrinkage: Shrinkage) -> None:
             raise ExportError(
                 f"the checkpoint has a smaller {shrunk.kind} '{name}'; this model ({type(model).__name__}) has {found}"
             )
-        if module_shape(module) != shrunk.before:
+        if weight_shape(module) != shrunk.before:
             raise ExportError(
                 f"the checkpoint was pruned from '{name}' of shape {shrunk.before}; the model's is "
-                f"{module_shape(module)}; build the model as it was before pruning"
+                f"{weight_shape(module)}; build the model as it was before pruning"
             )
     if missing := [name for name in shrinkage.attributes if name not in modules]:
         raise ExportError(f"the checkpoint was pruned from a model with '{missing[0]}', which this one lacks")
@@ -139,8 +110,7 @@ def shrink_empty(model: nn.Module, shrinkage: Shrinkage) -> None:
     """Give the named modules of a model that is to be filled their smaller, empty tensors."""
     modules = dict(model.named_modules())
     for name, shrunk in shrinkage.modules.items():
-        _empty_tensors(modules[name], shrunk.after)
-        set_sizes(modules[name], shrunk.after)
+        _empty_tensors(modules[name], layer_kind(shrunk.kind), shrunk.after)
     set_attributes(model, shrinkage.attributes)
 
 
@@ -151,13 +121,14 @@ def set_attributes(model: nn.Module, attributes: Mapping[str, Mapping[str, int]]
             setattr(model.get_submodule(name), key, value)
 
 
-def _empty_tensors(module: nn.Module, shape: tuple[int, ...]) -> None:
-    for key, old in list(module._parameters.items()):
-        if old is not None:
-            size = (shape[::-1] if hasattr(module, "nf") else shape) if key == "weight" else shape[:1]
-            empty = torch.empty(size, dtype=old.dtype, device=old.device)
+def _empty_tensors(module: nn.Module, kind: LayerKind, shape: tuple[int, ...]) -> None:
+    for key in kind.tensors:
+        size, old = kind.tensor_shape(key, shape), getattr(module, key, None)
+        if size is None or old is None:
+            continue
+        empty = torch.empty(size, dtype=old.dtype, device=old.device)
+        if isinstance(old, nn.Parameter):
             module._parameters[key] = nn.Parameter(empty, requires_grad=old.requires_grad)
-    for key in ("running_mean", "running_var"):
-        buffer = module._buffers.get(key)
-        if buffer is not None:
-            module._buffers[key] = torch.empty(shape[0], dtype=buffer.dtype, device=buffer.device)
+        else:
+            module._buffers[key] = empty
+    kind.set_sizes(module, shape)

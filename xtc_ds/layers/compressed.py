@@ -92,7 +92,7 @@ class CompressedLayer(PrunedLayer, ReadingLayer, IntegerForward):
         if kept is None:
             return self._quantized_input(x)
         # What the frozen layer will not get must not widen the range; here it is zero, or meets weights of zero.
-        dim = self.feature_dim
+        dim = self.layer_kind.feature_dim
         return x.index_copy(dim, kept, self._quantized_input(x.index_select(dim, kept)))
 
     def _quantized_input(self, x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
+from xtc_ds.layer_kinds import register_compressed
 from xtc_ds.layers.compressed import CompressedLayer
 
 __all__ = ["CompressedConv1D"]
@@ -24,3 +25,6 @@ class CompressedConv1D(CompressedLayer, Conv1D):  # type: ignore[misc]
         assert bias_O is not None
         y_TO = torch.addmm(bias_O, self.quantized_input(x).reshape(-1, x.size(-1)), w_OI.t())
         return y_TO.reshape(*x.shape[:-1], self.nf)
+
+
+register_compressed("Conv1D", CompressedConv1D)

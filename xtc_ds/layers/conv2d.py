@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from xtc_ds.layer_kinds import register_compressed
 from xtc_ds.layers.compressed import CompressedLayer
 
 __all__ = ["CompressedConv2d"]
@@ -14,8 +15,6 @@ __all__ = ["CompressedConv2d"]
 
 class CompressedConv2d(CompressedLayer, nn.Conv2d):
     """What ``nn.Conv2d`` modules are swapped to; padding modes, strides, dilation and groups stay their own."""
-
-    feature_dim = -3
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, I, H, W) to (N, O, H, W); without N for one sample."""
@@ -27,3 +26,6 @@ class CompressedConv2d(CompressedLayer, nn.Conv2d):
         # A dynamic range is of a whole sample (DeepSpeed's rule).
         samples = x.flatten(1) if x.dim() == 4 else x.reshape(1, -1)
         return super()._quantized_input(samples).reshape(x.shape)
+
+
+register_compressed("Conv2d", CompressedConv2d)

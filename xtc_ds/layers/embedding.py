@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xtc_ds.layer_kinds import register_compressed
 from xtc_ds.layers.compressed import CompressedLayer
 
 __all__ = ["CompressedEmbedding"]
@@ -25,3 +26,6 @@ class CompressedEmbedding(CompressedLayer, nn.Embedding):
         return F.embedding(
             ids, table, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq, self.sparse
         )
+
+
+register_compressed("Embedding", CompressedEmbedding)

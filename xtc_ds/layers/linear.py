@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xtc_ds.layer_kinds import register_compressed
 from xtc_ds.layers.compressed import CompressedLayer
 
 __all__ = ["CompressedLinear"]
@@ -21,3 +22,6 @@ class CompressedLinear(CompressedLayer, nn.Linear):
             return y
         w_OI, bias_O = self.in_force(self.weight, self.bias)
         return F.linear(self.quantized_input(input), w_OI, bias_O)
+
+
+register_compressed("Linear", CompressedLinear)

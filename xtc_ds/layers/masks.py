@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from xtc_ds.layer_kinds import layer_kind
 from xtc_ds.layers.mask_values import PruningRule, initial_scores, mask_of, norms, technique_of
 from xtc_ds.plan.rows import SparseRow, StructuredRow
 from xtc_ds.pruning import GradualSchedule, SnipMomentum, parse_pattern, scored_product, straight_through
@@ -136,8 +137,7 @@ def add_pruning(layer: PrunedLayer, rule: PruningRule) -> None:
     fixed, learned = _NAMES[technique_of(rule)]
     weight: Tensor = layer.weight  # type: ignore[assignment]
     with gathered([weight]), torch.no_grad():
-        w = weight.detach()
-        w = w.t() if rule.kind == "Conv1D" else w
+        w = layer_kind(rule.kind).outputs_first(weight.detach())
         if rule.method == "topk":
             layer.register_parameter(learned, nn.Parameter(initial_scores(rule, w)))
         elif rule.method == "l1":

@@ -6,11 +6,12 @@ activation with f(0) != 0) that the frozen model will not have. So a reader take
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from xtc_ds.layer_kinds import LayerKind
 from xtc_ds.layers.masks import PrunedLayer
 from xtc_ds.plan.rows import StructuredRow
 
@@ -22,8 +23,7 @@ class ReadingLayer:
 
     # The pruned layer and its rule. In a tuple it is no submodule, and copies of the model keep the relation.
     pruned_source: tuple[PrunedLayer, StructuredRow] | None = None
-    # The dimension of inputs that holds features or channels.
-    feature_dim: int = -1
+    layer_kind: ClassVar[LayerKind]
 
     def live_input(self, x: Tensor) -> Tensor:
         """``x`` with zeros in the place of what pruned units became; ``x`` itself while none is pruned."""
@@ -31,7 +31,7 @@ class ReadingLayer:
         if mask is None:
             return x
         assert self.pruned_source is not None
-        gone = mask.to(x.device).logical_not().view(-1, *[1] * (-1 - self.feature_dim))
+        gone = mask.to(x.device).logical_not().view(-1, *[1] * (-1 - self.layer_kind.feature_dim))
         # Units that are chosen anew in every step need to know what they would be good for.
         learned = self.pruned_source[1].method == "topk"
         return _zeroed(x, gone) if learned else x.masked_fill(gone, 0)

@@ -6,22 +6,11 @@ import inspect
 
 from torch import nn
 
+from xtc_ds.layer_kinds import compressed_class, kind_of
 from xtc_ds.layers.compressed import CompressedLayer
-from xtc_ds.layers.conv1d import CompressedConv1D
-from xtc_ds.layers.conv2d import CompressedConv2d
-from xtc_ds.layers.embedding import CompressedEmbedding
-from xtc_ds.layers.linear import CompressedLinear
 from xtc_ds.layers.masks import remove_pruning
-from xtc_ds.plan.candidates import kind_of
 
 __all__ = ["restore_class", "swap_class"]
-
-_CLASSES: dict[str, type[nn.Module]] = {
-    "Linear": CompressedLinear,
-    "Embedding": CompressedEmbedding,
-    "Conv1D": CompressedConv1D,
-    "Conv2d": CompressedConv2d,
-}
 
 
 def swap_class(module: nn.Module) -> CompressedLayer:
@@ -32,7 +21,7 @@ def swap_class(module: nn.Module) -> CompressedLayer:
     if not isinstance(module, CompressedLayer):
         kind = kind_of(module)
         assert kind is not None, "the plan admits only known kinds"
-        module.__class__ = _CLASSES[kind]
+        module.__class__ = compressed_class(kind)
     assert isinstance(module, CompressedLayer)
     return module
 

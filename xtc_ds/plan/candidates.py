@@ -1,29 +1,14 @@
-"""Which modules can be compressed, and why the others cannot."""
+"""Why a module cannot be compressed."""
 
 from __future__ import annotations
 
 from torch import nn
 
+from xtc_ds.layer_kinds import LayerKind, layer_kind_of, looks_like_a_layer
 from xtc_ds.plan.direct_use import reads_weight_of
-from xtc_ds.plan.names import full_numel
-from xtc_ds.plan.rows import Kind
+from xtc_ds.zero import full_numel
 
-__all__ = ["kind_of", "refusal"]
-
-
-def kind_of(module: nn.Module) -> Kind | None:
-    """The kind of a module whose forward is known; None for everything else, subclasses included."""
-    if type(module) is nn.Linear:
-        return "Linear"
-    if type(module) is nn.Embedding:
-        return "Embedding"
-    if type(module) is nn.Conv2d:
-        return "Conv2d"
-    if type(module) is nn.BatchNorm2d:
-        return "BatchNorm2d"
-    if type(module).__module__ == "transformers.pytorch_utils" and type(module).__name__ == "Conv1D":
-        return "Conv1D"
-    return None
+__all__ = ["refusal"]
 
 
 def refusal(name: str, module: nn.Module, modules: dict[str, nn.Module]) -> str | None:
@@ -32,27 +17,26 @@ def refusal(name: str, module: nn.Module, modules: dict[str, nn.Module]) -> str 
     A subclass may compute something else than its base, and some parents use a child's weight
     without calling it: compressing those would silently do nothing, or the wrong thing.
     """
-    looks_like_a_layer = isinstance(module, (nn.Linear, nn.Embedding, nn.Conv2d))
     if hasattr(module, "weight_rule"):
         return "is compressed already"
+    is_like_one = looks_like_a_layer(module)
     parent_name, _, own_name = name.rpartition(".")
     ancestors = [modules[parent_name]] if parent_name in modules else []
     for parent in ancestors:
-        if isinstance(parent, nn.MultiheadAttention) and looks_like_a_layer:
+        if isinstance(parent, nn.MultiheadAttention) and is_like_one:
             return "is never called: nn.MultiheadAttention uses its weight directly; exclude it"
-        if isinstance(parent, (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)) and looks_like_a_layer:
+        if isinstance(parent, (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)) and is_like_one:
             return f"is bypassed in evaluation by the fast path of nn.{type(parent).__name__}; exclude it"
-    if looks_like_a_layer and kind_of(module) is None:
-        return f"is a {type(module).__name__}, whose own forward would be lost; exclude it"
-    if kind_of(module) is None:
-        return None
+    kind = layer_kind_of(module)
+    if kind is None:
+        return f"is a {type(module).__name__}, whose own forward would be lost; exclude it" if is_like_one else None
     for parent in ancestors:
         if reader := reads_weight_of(parent, own_name):
             return f"has its weight read directly by {reader}; exclude it"
     # Vision models cast their input to the dtype of the first convolution, from further up.
-    if isinstance(module, nn.Conv2d) and (reader := _reader_above(name, modules)):
+    if kind.operation == "convolution" and (reader := _reader_above(name, modules)):
         return f"has its weight read directly by {reader}; exclude it"
-    return _peculiarity(module)
+    return _peculiarity(module, kind)
 
 
 def _reader_above(name: str, modules: dict[str, nn.Module]) -> str | None:
@@ -64,11 +48,11 @@ def _reader_above(name: str, modules: dict[str, nn.Module]) -> str | None:
     return None
 
 
-def _peculiarity(module: nn.Module) -> str | None:
+def _peculiarity(module: nn.Module, kind: LayerKind) -> str | None:
     if "forward" in vars(module):
         what = "has a forward of its own on the instance (accelerate's device_map sets one), which would bypass this"
         return f"{what}; remove it, or exclude the module"
-    if isinstance(module, nn.BatchNorm2d):
+    if kind.operation == "norm":
         return None  # may lack a weight (affine=False)
     weight = module._parameters.get("weight")
     if weight is None:

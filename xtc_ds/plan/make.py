@@ -10,10 +10,9 @@ from torch import nn
 from xtc_ds.config import ActivationGroup, CompressionConfig, WeightGroup
 from xtc_ds.errors import FormatError, PlanError, Problem
 from xtc_ds.formats import ActivationFormat, Grouping
+from xtc_ds.layer_kinds import kind_of, kinds_with, weight_shape
 from xtc_ds.plan.alike import merge_alike
-from xtc_ds.plan.candidates import kind_of
 from xtc_ds.plan.matcher import match_groups
-from xtc_ds.plan.names import full_shape
 from xtc_ds.plan.pruning import plan_prunings
 from xtc_ds.plan.reduction import plan_reduction
 from xtc_ds.plan.rows import ActivationRow, ReductionRow, SparseRow, StructuredRow, WeightRow
@@ -75,17 +74,16 @@ def make_plan(model: nn.Module, config: CompressionConfig, teacher: nn.Module | 
 def _weight_rows(
     groups: tuple[WeightGroup, ...], modules: dict[str, nn.Module]
 ) -> tuple[list[WeightRow], list[Problem], list[Problem]]:
-    owner, problems, warnings = match_groups(groups, modules, ("Linear", "Embedding", "Conv1D", "Conv2d"))
+    owner, problems, warnings = match_groups(groups, modules, kinds_with("linear", "embedding", "convolution"))
     rows = []
     for name, group in owner.items():
         assert isinstance(group, WeightGroup)
         if (kind := kind_of(modules[name])) is None:
             continue  # reported by the matcher
-        stored = full_shape(modules[name].weight)  # type: ignore[arg-type]
-        shape = stored[::-1] if kind == "Conv1D" else stored
+        shape = weight_shape(modules[name])
         schedule = BitSchedule(group.schedule_offset, group.start_bits, group.target_bits, group.quantization_period)
         symmetric = group.quantization_type == "symmetric"
-        grouping = _grouping(group, kind)
+        grouping = _grouping(group, kind in kinds_with("embedding"))
         try:
             grouping.count(shape)
         except FormatError as error:
@@ -99,9 +97,9 @@ def _weight_rows(
     return rows, problems, warnings
 
 
-def _grouping(group: WeightGroup, kind: str) -> Grouping:
+def _grouping(group: WeightGroup, is_table: bool) -> Grouping:
     # DeepSpeed ignores quantize_groups on embeddings: a token's row always has a scale of its own.
-    if group.granularity == "row" or (kind == "Embedding" and group.granularity == "auto"):
+    if group.granularity == "row" or (is_table and group.granularity == "auto"):
         return Grouping("row")
     if group.quantize_groups == 1:
         return Grouping("tensor")
@@ -111,7 +109,7 @@ def _grouping(group: WeightGroup, kind: str) -> Grouping:
 def _activation_rows(
     groups: tuple[ActivationGroup, ...], modules: dict[str, nn.Module]
 ) -> tuple[list[ActivationRow], list[Problem], list[Problem]]:
-    owner, problems, warnings = match_groups(groups, modules, ("Linear", "Conv1D", "Conv2d"))
+    owner, problems, warnings = match_groups(groups, modules, kinds_with("linear", "convolution"))
     rows = []
     for name, group in owner.items():
         assert isinstance(group, ActivationGroup)

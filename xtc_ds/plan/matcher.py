@@ -10,7 +10,8 @@ from torch import nn
 
 from xtc_ds.config import ActivationGroup, SparseGroup, StructuredGroup, WeightGroup
 from xtc_ds.errors import Problem
-from xtc_ds.plan.candidates import kind_of, refusal
+from xtc_ds.layer_kinds import kind_of, kinds_with
+from xtc_ds.plan.candidates import refusal
 from xtc_ds.plan.names import nearest
 from xtc_ds.plan.rows import Kind
 
@@ -78,10 +79,11 @@ def match_groups(
 
 
 def _is_layer(name: str, module: nn.Module, modules: dict[str, nn.Module], kinds: tuple[Kind, ...]) -> bool:
+    kind = kind_of(module)
     # A norm is no candidate by itself: it only shrinks along with a pruned layer.
-    if isinstance(module, nn.BatchNorm2d) and "BatchNorm2d" not in kinds:
+    if kind in kinds_with("norm") and kind not in kinds:
         return False
-    return kind_of(module) is not None or refusal(name, module, modules) is not None
+    return kind is not None or refusal(name, module, modules) is not None
 
 
 def _excluded(group: Group, layers: dict[str, nn.Module], result: GroupMatch) -> set[str]:

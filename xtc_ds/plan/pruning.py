@@ -10,24 +10,20 @@ from torch import nn
 
 from xtc_ds.config import CompressionConfig, SparseGroup, StructuredGroup
 from xtc_ds.errors import Problem
-from xtc_ds.plan.candidates import kind_of
+from xtc_ds.layer_kinds import Operation, kind_of, kinds_with, weight_shape
 from xtc_ds.plan.matcher import match_groups
-from xtc_ds.plan.names import outputs_first
 from xtc_ds.plan.pruning_ties import check_pruning_ties
 from xtc_ds.plan.related import Related, resolve_related
-from xtc_ds.plan.rows import Kind, SparseRow, StructuredRow
+from xtc_ds.plan.rows import SparseRow, StructuredRow
 from xtc_ds.pruning import kept_count, parse_pattern
 
 __all__ = ["PlannedPrunings", "plan_prunings"]
 
 Technique = Literal["row", "head", "channel"]
 
-_SPARSE_KINDS: tuple[Kind, ...] = ("Linear", "Conv1D", "Conv2d")
-_KINDS: dict[Technique, tuple[Kind, ...]] = {
-    "row": ("Linear", "Conv1D"),
-    "head": ("Linear", "Conv1D"),
-    "channel": ("Conv2d",),
-}
+# Which layers each takes.
+_SPARSE_OPERATIONS: tuple[Operation, ...] = ("linear", "convolution")
+_OPERATIONS: dict[Technique, Operation] = {"row": "linear", "head": "linear", "channel": "convolution"}
 
 
 @dataclass
@@ -52,15 +48,16 @@ def plan_prunings(config: CompressionConfig, modules: dict[str, nn.Module]) -> P
 
 
 def _plan_sparse(config: CompressionConfig, modules: dict[str, nn.Module], result: PlannedPrunings) -> None:
-    owner, problems, warnings = match_groups(config.sparse_pruning, modules, _SPARSE_KINDS)
+    kinds = kinds_with(*_SPARSE_OPERATIONS)
+    owner, problems, warnings = match_groups(config.sparse_pruning, modules, kinds)
     result.problems += problems
     result.warnings += warnings
     for name, group in owner.items():
         assert isinstance(group, SparseGroup)
         kind = kind_of(modules[name])
-        if kind not in _SPARSE_KINDS:
+        if kind is None or kind not in kinds:
             continue  # reported by the matcher
-        shape = outputs_first(modules[name], kind)
+        shape = weight_shape(modules[name])
         if reason := parse_pattern(group.block_pattern).misfit(shape):
             what = f"'{group.block_pattern}' does not fit '{name}' of shape {shape}: {reason}; "
             remedy = "choose another block_pattern for it, or exclude it"
@@ -84,7 +81,7 @@ def _plan_structured(
     modules: dict[str, nn.Module],
     result: PlannedPrunings,
 ) -> None:
-    kinds = _KINDS[technique]
+    kinds = kinds_with(_OPERATIONS[technique])
     owner, problems, warnings = match_groups(groups, modules, kinds)
     result.problems += problems
     result.warnings += warnings
@@ -107,7 +104,7 @@ def _plan_module(
 ) -> None:
     kind = kind_of(modules[name])
     assert kind is not None
-    shape = outputs_first(modules[name], kind)
+    shape = weight_shape(modules[name])
     units = shape[0]
     if technique == "head":
         units = group.num_heads or 0

@@ -15,19 +15,20 @@ from torch import nn
 
 from xtc_ds.config import StructuredGroup
 from xtc_ds.errors import Problem
-from xtc_ds.plan.candidates import kind_of, refusal
-from xtc_ds.plan.names import nearest, outputs_first
-from xtc_ds.plan.rows import Kind, RelatedRow
+from xtc_ds.layer_kinds import Operation, Side, kind_of, kinds_with, layer_kind_of
+from xtc_ds.plan.candidates import refusal
+from xtc_ds.plan.names import nearest
+from xtc_ds.plan.rows import RelatedRow
 
 __all__ = ["Related", "resolve_related"]
 
 Technique = Literal["row", "head", "channel"]
-Side = Literal["in", "out", "features"]
 
-_KINDS: dict[Technique, tuple[Kind, ...]] = {
-    "row": ("Linear", "Conv1D"),
-    "head": ("Linear", "Conv1D"),
-    "channel": ("Conv2d", "BatchNorm2d", "Linear"),
+# Layers that can shrink along with a pruned one.
+_OPERATIONS: dict[Technique, tuple[Operation, ...]] = {
+    "row": ("linear",),
+    "head": ("linear",),
+    "channel": ("convolution", "norm", "linear"),
 }
 
 
@@ -96,12 +97,12 @@ def _pair_pattern(
             remedy = "name the module that does, or leave related_modules out and keep the pruned parts as zeros"
             result.problems.append(Problem(path, f"{problem}; {remedy}"))
             continue
-        side: Side = "features" if kind == "BatchNorm2d" else "out" if technique == "head" else "in"
+        side: Side = "features" if kind in kinds_with("norm") else "out" if technique == "head" else "in"
         result.by_module[name] = (*result.by_module.get(name, ()), RelatedRow(partner, kind, side))
 
 
 def _matches(technique: Technique, group: StructuredGroup, pattern: str, modules: dict[str, nn.Module]) -> list[str]:
-    kinds = _KINDS[technique]
+    kinds = kinds_with(*_OPERATIONS[technique])
     hits = [name for name, m in modules.items() if name and (kind_of(m) in kinds or refusal(name, m, modules))]
     hits = [name for name in hits if re.search(pattern, name)]
     return [name for name in hits if not any(re.search(exclude, name) for exclude in group.exclude)]
@@ -148,16 +149,13 @@ def _misfit(technique: Technique, name: str, partner: str, modules: dict[str, nn
         size = _sides(modules[partner])[0]
         return None if size == inputs else f"'{partner}' has {size} outputs, but '{name}' has {inputs} inputs"
     size = _sides(modules[partner])[1]
-    side = "features" if kind_of(modules[partner]) == "BatchNorm2d" else "inputs"
+    side = "features" if kind_of(modules[partner]) in kinds_with("norm") else "inputs"
     return None if size == outputs else f"'{partner}' has {size} {side}, but '{name}' has {outputs} outputs"
 
 
 def _sides(module: nn.Module) -> tuple[int, int]:
     """(outputs, inputs) of a module; both are the features of a norm."""
-    kind = kind_of(module)
+    kind = layer_kind_of(module)
     assert kind is not None
-    if kind == "BatchNorm2d":
-        features = int(module.num_features)  # type: ignore[arg-type]
-        return features, features
-    shape = outputs_first(module, kind)
-    return shape[0], shape[1]
+    shape = kind.shape_of(module)
+    return shape[0], shape[0] if kind.operation == "norm" else shape[1]

@@ -11,7 +11,8 @@ from xtc_ds.plan.schedule import BitSchedule
 
 __all__ = ["ActivationRow", "Kind", "ReductionRow", "RelatedRow", "SparseRow", "StructuredRow", "WeightRow"]
 
-Kind = Literal["Linear", "Embedding", "Conv1D", "Conv2d", "BatchNorm2d"]
+# The name of a layer kind, see ``xtc_ds.layer_kinds``.
+Kind = str
 
 
 @dataclass(frozen=True)

@@ -4,28 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
 
+from xtc_ds.layer_kinds import Side, layer_kind
 from xtc_ds.plan.rows import Kind, SparseRow, StructuredRow
 
 __all__ = ["Cut", "Pruned", "cut_dims", "cut_shape", "pruned_modules"]
-
-Side = Literal["in", "out", "features"]
-
-# Which dimension of a stored tensor is which side; tensors not listed never change.
-_DIMS: dict[tuple[Kind, str], dict[Side, int]] = {
-    ("Linear", "weight"): {"out": 0, "in": 1},
-    ("Linear", "bias"): {"out": 0},
-    ("Conv1D", "weight"): {"in": 0, "out": 1},
-    ("Conv1D", "bias"): {"out": 0},
-    ("Conv2d", "weight"): {"out": 0, "in": 1},
-    ("Conv2d", "bias"): {"out": 0},
-    ("Embedding", "weight"): {"out": 1},
-    ("BatchNorm2d", "weight"): {"features": 0},
-    ("BatchNorm2d", "bias"): {"features": 0},
-    ("BatchNorm2d", "running_mean"): {"features": 0},
-    ("BatchNorm2d", "running_var"): {"features": 0},
-}
 
 
 @dataclass(frozen=True)
@@ -76,10 +59,9 @@ def pruned_modules(sparse: Iterable[SparseRow], structured: Iterable[StructuredR
 def cut_dims(pruned: Pruned, key: str, output_first: bool = False) -> list[tuple[int, Cut]]:
     """(dimension, cut) for each dimension of the module's tensor ``key`` that shrinks.
 
-    output_first: the tensor is a Conv1D's weight turned to (O, I).
+    output_first: the tensor is a weight turned to (O, I), whichever way the module stores it.
     """
-    kind = "Linear" if output_first and pruned.kind == "Conv1D" else pruned.kind
-    dims = _DIMS.get((kind, key), {})
+    dims = layer_kind(pruned.kind).dims(key, stored=not output_first)
     return [(dims[cut.side], cut) for cut in pruned.cuts if cut.side in dims]
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from xtc_ds.plan.names import full_numel, full_shape
 from xtc_ds.plan.rows import WeightRow
 from xtc_ds.plan.shrink import Pruned, cut_dims, cut_shape
 from xtc_ds.plan.stored import sparse_floats, stored_weight
 from xtc_ds.plan.view import iterate_tensors
+from xtc_ds.zero import full_numel, full_shape
 
 __all__ = ["FLOAT_BYTES", "LeftoverRow", "Sizes", "count_sizes", "dense_bytes"]
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from xtc_ds.errors import PlanError, Problem
-from xtc_ds.plan.names import full_numel, nearest
+from xtc_ds.plan.names import nearest
+from xtc_ds.zero import full_numel
 
 __all__ = ["LayerStack", "even_layers", "find_layer_stack"]
 

@@ -45,6 +45,12 @@ class PackedLinear(PackedLayer):
         )
         self.bias = empty_bias(self.out_features, bias, dtype, device)
 
+    @classmethod
+    def empty_like(
+        cls, module: nn.Module, spec: PackedSpec, dtype: torch.dtype, device: torch.device | str | None
+    ) -> PackedLinear:
+        return cls(spec, getattr(module, "bias", None) is not None, dtype, device)
+
     def forward(self, x: Tensor) -> Tensor:
         """(..., I) to (..., O)."""
         check_input(x)

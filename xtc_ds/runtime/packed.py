@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -35,14 +35,14 @@ WEIGHT_KEYS = ("weight", "weight_scale", "weight_zero", "weight_mask")
 class PackedSpec:
     """All that is needed, beside the tensors, to rebuild one packed layer.
 
-    kind: "linear" (also for Conv1D, whose weight is stored output-first), "embedding" or "conv2d".
+    kind: which class of packed layers it is, such as "linear" (see ``xtc_ds.layer_kinds``).
     format: name of the weight format, or None where only the input is quantized.
     shape: (O, I) of the weight; (O, I / groups, kH, kW) of a convolution.
     masked: a mask lies beside the codes; where it is 0 the weight is 0.
     sparse: how the weights that are not pruned are stored without the others; None: all of them are.
     """
 
-    kind: Literal["linear", "embedding", "conv2d"]
+    kind: str
     format: str | None
     grouping: Grouping
     shape: tuple[int, ...]
@@ -65,6 +65,9 @@ class PackedLayer(nn.Module):
     the input is quantized, ``weight`` is an ordinary float parameter of the spec's shape. Of a sparse weight,
     ``weight`` holds what is kept, flat, and ``weight_mask`` the places.
     """
+
+    # How many dimensions the weight has.
+    dimensions: ClassVar[int] = 2
 
     weight: Tensor
     weight_scale: Tensor
@@ -95,6 +98,13 @@ class PackedLayer(nn.Module):
         self.register_buffer("weight_scale", torch.empty(groups, dtype=torch.float32, device=device))
         zero = torch.empty(groups, dtype=torch.float32, device=device) if spec.weight_format.has_zero else None
         self.register_buffer("weight_zero", zero)
+
+    @classmethod
+    def empty_like(
+        cls, module: nn.Module, spec: PackedSpec, dtype: torch.dtype, device: torch.device | str | None
+    ) -> PackedLayer:
+        """A layer without values for the plain or compressed ``module``, with all else that it takes from it."""
+        raise NotImplementedError
 
     def codes(self) -> Tensor:
         """The int8 codes in the weight's shape."""

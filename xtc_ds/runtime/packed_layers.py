@@ -12,10 +12,14 @@ from torch import Tensor, nn
 from xtc_ds.formats import Encoded, fake_quantize_activation
 from xtc_ds.kernels.native import lookup
 from xtc_ds.kernels.unpack_rows import unpack_rows
+from xtc_ds.layer_kinds import packed_class, register_packed
 from xtc_ds.runtime.linear import PackedLinear, check_input, empty_bias, static_range
 from xtc_ds.runtime.packed import PackedLayer, PackedSpec
 
 __all__ = ["PackedConv2d", "PackedEmbedding", "PackedLinear", "build_packed"]
+
+
+_GEOMETRY = ("stride", "padding", "dilation", "groups", "padding_mode")
 
 
 class PackedEmbedding(PackedLayer):
@@ -32,6 +36,12 @@ class PackedEmbedding(PackedLayer):
         self.num_embeddings, self.embedding_dim = self._shape = spec.shape[0], spec.shape[1]
         self.padding_idx = padding_idx
         self.dtype = dtype
+
+    @classmethod
+    def empty_like(
+        cls, module: nn.Module, spec: PackedSpec, dtype: torch.dtype, device: torch.device | str | None
+    ) -> PackedEmbedding:
+        return cls(spec, getattr(module, "padding_idx", None), dtype, device)
 
     def _apply(self, fn: Any, recurse: bool = True) -> PackedEmbedding:
         # A model cast as a whole: vectors come in the type of its other floats.
@@ -71,6 +81,8 @@ class PackedConv2d(PackedLayer):
     geometry: ``stride``, ``padding``, ``dilation``, ``groups`` and ``padding_mode`` as ``nn.Conv2d`` takes them.
     """
 
+    dimensions = 4
+
     def __init__(
         self,
         spec: PackedSpec,
@@ -88,6 +100,13 @@ class PackedConv2d(PackedLayer):
         self.__dict__["plain"] = plain
         self.in_channels, self.out_channels, self.kernel_size = plain.in_channels, outputs, plain.kernel_size
         self.bias = empty_bias(outputs, bias, dtype, device)
+
+    @classmethod
+    def empty_like(
+        cls, module: nn.Module, spec: PackedSpec, dtype: torch.dtype, device: torch.device | str | None
+    ) -> PackedConv2d:
+        geometry = {name: getattr(module, name) for name in _GEOMETRY}
+        return cls(spec, getattr(module, "bias", None) is not None, geometry, dtype, device)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, I, H, W) to (N, O, H, W); without N for one sample."""
@@ -107,10 +126,10 @@ def build_packed(
     spec: PackedSpec, like: nn.Module, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
 ) -> PackedLayer:
     """An empty packed layer for the module ``like``, whose bias, padding index or geometry it has."""
-    bias = getattr(like, "bias", None) is not None
-    if spec.kind == "embedding":
-        return PackedEmbedding(spec, getattr(like, "padding_idx", None), dtype, device)
-    if spec.kind == "conv2d":
-        names = ("stride", "padding", "dilation", "groups", "padding_mode")
-        return PackedConv2d(spec, bias, {name: getattr(like, name) for name in names}, dtype, device)
-    return PackedLinear(spec, bias, dtype, device)
+    layer: PackedLayer = packed_class(spec.kind).empty_like(like, spec, dtype, device)
+    return layer
+
+
+register_packed("linear", PackedLinear)
+register_packed("embedding", PackedEmbedding)
+register_packed("conv2d", PackedConv2d)

@@ -1,0 +1,101 @@
+"""The table of layer kinds, and the classes that other rooms provide for them.
+
+A kind is registered with ``register_kind``. The layer that trains (``xtc_ds.layers``) and the one that is shipped
+(``xtc_ds.runtime``) are registered where they are defined.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from xtc_ds.layer_kinds.builtin import BUILTIN
+from xtc_ds.layer_kinds.kind import LayerKind, Operation
+from xtc_ds.zero import full_shape
+
+__all__ = [
+    "compressed_class",
+    "kind_of",
+    "kinds_with",
+    "layer_kind",
+    "layer_kind_of",
+    "looks_like_a_layer",
+    "packed_class",
+    "packed_kinds",
+    "register_compressed",
+    "register_kind",
+    "register_packed",
+    "weight_shape",
+]
+
+_KINDS: dict[str, LayerKind] = {kind.name: kind for kind in BUILTIN}
+_COMPRESSED: dict[str, type[nn.Module]] = {}
+# Packed layers belong to a room above: their type is not known here.
+_PACKED: dict[str, Any] = {}
+
+
+def register_kind(kind: LayerKind) -> None:
+    """Add a kind of layers. Raises ValueError where one of that name exists."""
+    if kind.name in _KINDS:
+        raise ValueError(f"a layer kind named '{kind.name}' is registered already")
+    _KINDS[kind.name] = kind
+
+
+def register_compressed(name: str, cls: type[nn.Module]) -> None:
+    """Say which class a layer of the kind ``name`` gets while it is trained; it derives from the layer's own class."""
+    assert name in _KINDS, name
+    cls.layer_kind = _KINDS[name]  # type: ignore[attr-defined]
+    _COMPRESSED[name] = cls
+
+
+def register_packed(name: str, cls: type[nn.Module]) -> None:
+    """Say which class the packed layers have that files call ``name`` (``LayerKind.packed``)."""
+    _PACKED[name] = cls
+
+
+def layer_kind(name: str) -> LayerKind:
+    """The kind of that name. Raises KeyError where there is none."""
+    return _KINDS[name]
+
+
+def kind_of(module: nn.Module) -> str | None:
+    """The name of the kind of a module that is not compressed; None for a module of no kind."""
+    return next((kind.name for kind in _KINDS.values() if kind.is_one(module)), None)
+
+
+def layer_kind_of(module: nn.Module) -> LayerKind | None:
+    """The kind of a module, or the one that a compressed module was of; None for a module of no kind."""
+    own: LayerKind | None = getattr(type(module), "layer_kind", None)
+    return own or next((kind for kind in _KINDS.values() if kind.is_one(module)), None)
+
+
+def kinds_with(*operations: Operation) -> tuple[str, ...]:
+    """Names of the kinds whose layers do one of these operations, in the order of registration."""
+    return tuple(kind.name for kind in _KINDS.values() if kind.operation in operations)
+
+
+def looks_like_a_layer(module: nn.Module) -> bool:
+    """Whether a module is of a kind's class or a subclass of it."""
+    return any(kind.base is not None and isinstance(module, kind.base) for kind in _KINDS.values())
+
+
+def weight_shape(module: nn.Module) -> tuple[int, ...]:
+    """The shape of a module's whole weight, outputs first; of a module of no kind as it is stored."""
+    kind = layer_kind_of(module)
+    return full_shape(module.weight) if kind is None else kind.shape_of(module)  # type: ignore[arg-type]
+
+
+def compressed_class(name: str) -> type[nn.Module]:
+    """The class of layers of the kind ``name`` that are trained. Raises KeyError where none is registered."""
+    return _COMPRESSED[name]
+
+
+def packed_class(name: str) -> Any:
+    """The class of packed layers that files call ``name``. Raises KeyError where none is registered."""
+    return _PACKED[name]
+
+
+def packed_kinds() -> tuple[str, ...]:
+    """What files may call packed layers."""
+    return tuple(_PACKED)
