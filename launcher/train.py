@@ -1,98 +1,10 @@
 """Compress a transformer on a text task, end to end: ``deepspeed launcher/train.py --ds_config FILE``.
 
-Fine-tunes a teacher (or takes one), shows the plan, trains the compressed student by distillation, scores
-it as it will be shipped, writes the packed checkpoint and reloads it in a fresh process. Without the
-``deepspeed`` runner (``python launcher/train.py ...``) it is a run of one process.
+Without the ``deepspeed`` runner (``python launcher/train.py ...``) it is a run of one process. From an installed
+package the same program is ``xtc-ds train`` or ``deepspeed --module xtc_ds.launcher``.
 """
 
-from __future__ import annotations
-
-import os
-import socket
-import sys
-import warnings
-from collections.abc import Sequence
-
-# Read when torch loads OpenMP: on shared cores, threads that spin while they wait stop the others' work.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# A report and a progress bar of transformers' own for each load are noise here.
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run and return the exit code: 0; 1 after one clear message; 130 when interrupted."""
-    from xtc_ds.errors import XtcError
-    from xtc_ds.launcher.arguments import parse_arguments
-    from xtc_ds.launcher.nodes import leads_its_node, meet
-    from xtc_ds.launcher.slurm import take_slurm_ranks
-
-    take_slurm_ranks()
-    arguments = parse_arguments(argv)
-    leader = int(os.environ.get("RANK", "0")) == 0
-    try:
-        with warnings.catch_warnings():
-            if not arguments.debug:
-                _quiet(leader)
-            from xtc_ds.launcher.inputs import check_inputs
-
-            # Before the slow imports: most mistakes are told at once.
-            inputs = check_inputs(arguments)
-            _be_one_process()
-            from xtc_ds.launcher.pipeline import run
-
-            run(arguments, inputs)
-    except (XtcError, OSError, MemoryError) as error:
-        problem = str(error) or type(error).__name__
-        # What a user got wrong every rank of a node finds, and one tells; the rest may happen to any alone.
-        if leads_its_node() or not isinstance(error, XtcError):
-            _tell(problem)
-        meet(problem)
-        if arguments.debug:
-            raise
-        return 1
-    except KeyboardInterrupt:
-        if leader:
-            _tell("interrupted; with --save_steps, --resume goes on from the last checkpoint")
-        return 130
-    return 0
-
-
-def _tell(message: str) -> None:
-    for line in message.splitlines():
-        print(f"train.py: error: {line}", file=sys.stderr)
-
-
-def _quiet(leader: bool) -> None:
-    """Leave only our own warnings, as plain lines of rank 0."""
-    warnings.simplefilter("ignore")
-    if leader:
-        warnings.filterwarnings("default", category=UserWarning, module=r"xtc_(launcher|ds)\b")
-    warnings.showwarning = lambda message, *_, **__: print(f"train.py: warning: {message}", file=sys.stderr)
-
-
-def _be_one_process() -> None:
-    """Give ``torch.distributed`` what a runner would, if there is none."""
-    if "RANK" in os.environ:
-        return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-
-
-def _leave(code: int) -> None:
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.distributed.is_initialized():
-        if code:
-            # Closing would wait for ranks that are gone, and being closed by the interpreter may end in an abort.
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-        torch.distributed.destroy_process_group()
-    sys.exit(code)
-
+from xtc_ds.launcher.train import run_and_exit
 
 if __name__ == "__main__":
-    _leave(main())
+    run_and_exit()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from xtc_ds.config import CompressionConfig, load_config, parse_block, schema
 
     # From where they are defined: rooms have modules of the same names.
+    from xtc_ds.distillation.teacher import load_teacher
     from xtc_ds.engine import snapshot
     from xtc_ds.engine.initialize import initialize
     from xtc_ds.errors import XtcError
@@ -42,6 +43,7 @@ __all__ = [
     "load_checkpoint",
     "load_config",
     "load_into",
+    "load_teacher",
     "make_plan",
     "parse_block",
     "plan_table",
@@ -64,6 +66,7 @@ _HOMES = {
     "load_checkpoint": "xtc_ds.checkpoint",
     "load_config": "xtc_ds.config",
     "load_into": "xtc_ds.checkpoint",
+    "load_teacher": "xtc_ds.distillation",
     "make_plan": "xtc_ds.plan",
     "parse_block": "xtc_ds.config",
     "plan_table": "xtc_ds.plan",

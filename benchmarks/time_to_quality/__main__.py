@@ -95,7 +95,8 @@ def _data(arguments: argparse.Namespace) -> dict[str, Any]:
     """Encoded MRPC and the batches of all steps, the same for all."""
     from transformers import AutoTokenizer
 
-    from xtc_ds.launcher import LengthGroupedBatchSampler, encode
+    from xtc_ds.launcher import encode
+    from xtc_ds.launcher.batching import LengthGroupedBatchSampler
     from xtc_ds.launcher.tasks import load_task
 
     tokenizer = AutoTokenizer.from_pretrained(arguments.teacher)

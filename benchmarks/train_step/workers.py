@@ -75,7 +75,7 @@ def sample_lengths(shape_name: str, count: int, glue: str | None) -> list[list[i
 
 
 def _epoch(glue: str | None, size: int) -> list[list[int]]:
-    from xtc_ds.launcher import LengthGroupedBatchSampler
+    from xtc_ds.launcher.batching import LengthGroupedBatchSampler
 
     lengths = spread_lengths(3668) if glue is None else _mrpc(glue)
     return [[lengths[row] for row in batch] for batch in LengthGroupedBatchSampler(lengths, size)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from itertools import chain, islice
 from typing import Any
@@ -15,7 +16,8 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
 from xtc_ds.errors import DataError
-from xtc_ds.launcher import LengthGroupedBatchSampler, PadCollator, Split, encode, eval_batches, eval_shard
+from xtc_ds.launcher import Split, encode, get_task
+from xtc_ds.launcher.batching import LengthGroupedBatchSampler, eval_batches, eval_shard
 
 WORLDS = st.integers(1, 4)
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=200)
@@ -117,6 +119,10 @@ def tokenizer(padding_side: str = "right", pad: bool = True) -> Any:
     )
 
 
+def collator(tokenizer: Any, task: str = "sst2") -> Any:
+    return get_task(task).collator(tokenizer, model=None)
+
+
 def test_encode_truncates_and_keeps_pairs_apart() -> None:
     split = Split(["a b c d e", "f"], ["g h", "g"], [1, 0])
     encoded = encode(tokenizer(), split, max_seq_length=7)
@@ -130,7 +136,7 @@ def test_encode_truncates_and_keeps_pairs_apart() -> None:
 @pytest.mark.parametrize("multiple", [None, 8])
 def test_padding_to_the_longest(side: str, multiple: int | None) -> None:
     encoded = encode(tokenizer(side), Split(["a b c", "d"], None, [1, 0]), 32)
-    batch = PadCollator(tokenizer(side), pad_to_multiple_of=multiple)([encoded[0], encoded[1]])
+    batch = dataclasses.replace(collator(tokenizer(side)), pad_to_multiple_of=multiple)([encoded[0], encoded[1]])
     width = multiple or 5
     assert {name: tuple(tensor.shape) for name, tensor in batch.items()} == {
         "input_ids": (2, width),
@@ -148,9 +154,9 @@ def test_padding_to_the_longest(side: str, multiple: int | None) -> None:
 
 def test_scores_are_floats_and_a_padding_token_is_needed() -> None:
     encoded = encode(tokenizer(), Split(["a"], None, [2.5]), 8)
-    assert PadCollator(tokenizer(), is_regression=True)([encoded[0]])["labels"].tolist() == [2.5]
+    assert collator(tokenizer(), "stsb")([encoded[0]])["labels"].tolist() == [2.5]
     with pytest.raises(DataError, match="no padding token"):
-        PadCollator(tokenizer(pad=False))
+        collator(tokenizer(pad=False))
 
 
 def test_as_the_batch_sampler_of_a_data_loader() -> None:
@@ -158,7 +164,7 @@ def test_as_the_batch_sampler_of_a_data_loader() -> None:
         tokenizer(), Split(["a " * (1 + row % 7) for row in range(21)], None, [row % 2 for row in range(21)])
     )
     sampler = LengthGroupedBatchSampler(encoded.lengths, 4)
-    loader = DataLoader(encoded, batch_sampler=sampler, collate_fn=PadCollator(tokenizer()))
+    loader = DataLoader(encoded, batch_sampler=sampler, collate_fn=collator(tokenizer()))
     assert len(loader) == len(list(loader)) == 6
     assert sum(len(batch["labels"]) for batch in islice(loader, 6)) == 24
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_glue import GLUE_DIR, needs_glue
 
-from xtc_ds.launcher import LengthGroupedBatchSampler, load_task
+from xtc_ds.launcher import load_task
+from xtc_ds.launcher.batching import LengthGroupedBatchSampler
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=150)
 WORLDS = st.sampled_from([1, 2, 3])

@@ -10,6 +10,7 @@ from transformers import BartConfig
 from tests import tiny
 from xtc_ds.config import parse_block
 from xtc_ds.errors import ConfigError, DistillationError, PlanError
+from xtc_ds.launcher import get_task
 from xtc_ds.launcher.prepare import rehearse_without_weights
 
 LOGITS_ONLY: dict[str, Any] = {"logits_weight": 1, "hidden_weight": 0, "attention_weight": 0}
@@ -21,7 +22,7 @@ def rehearse_bart(kd: dict[str, Any], **more: Any) -> None:
              (("layers", 3), ("attention_heads", 2), ("ffn_dim", 32))}  # fmt: skip
     config = BartConfig(vocab_size=100, d_model=16, max_position_embeddings=32, pad_token_id=1, eos_token_id=2, **sides)
     block = tiny.block(activation=None, kd=kd, exclude=["shared|embed", "classification_head"], **more)
-    rehearse_without_weights(config, parse_block(block))
+    rehearse_without_weights(config, get_task("sst2"), parse_block(block))
 
 
 @pytest.mark.parametrize("side", ["encoder", "decoder"])

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from xtc_ds.errors import DataError
-from xtc_ds.launcher import TASKS, compute_metrics, headline
+from xtc_ds.launcher.tasks import glue, reviews
+from xtc_ds.launcher.tasks.metrics import compute_metrics
+
+TASKS = {task.name: task for task in (reviews.TASK, *glue.TASKS)}
 
 
 def one_hot(classes: list[int], count: int = 2) -> np.ndarray:
@@ -20,7 +23,7 @@ def test_two_classes() -> None:
     assert compute_metrics(TASKS["sst2"], logits, truth) == {"accuracy": 0.75}
     metrics = compute_metrics(TASKS["mrpc"], logits, truth)
     assert metrics == pytest.approx({"accuracy": 0.75, "f1": 0.8})
-    assert headline(TASKS["mrpc"], metrics) == 0.75
+    assert metrics[TASKS["mrpc"].headline] == 0.75
     # Matthews: (tp tn - fp fn) / sqrt of the margins = (2*1 - 0*1) / sqrt(2 * 3 * 1 * 2)
     assert compute_metrics(TASKS["cola"], logits, truth) == pytest.approx({"matthews_correlation": 2 / 12**0.5})
 
@@ -30,7 +33,7 @@ def test_three_classes_and_regression() -> None:
     scores, truth = np.array([[0.1], [0.2], [0.9], [5.0]]), [0.0, 1.0, 2.0, 3.0]
     metrics = compute_metrics(TASKS["stsb"], scores, truth)
     assert metrics["spearmanr"] == pytest.approx(1.0)
-    assert headline(TASKS["stsb"], metrics) == pytest.approx(np.corrcoef(scores[:, 0], truth)[0, 1])
+    assert metrics[TASKS["stsb"].headline] == pytest.approx(np.corrcoef(scores[:, 0], truth)[0, 1])
     assert compute_metrics(TASKS["stsb"], scores[:, 0], truth) == metrics
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from xtc_ds.errors import DataError
-from xtc_ds.launcher import load_task, reviews
-from xtc_ds.launcher.review_words import CLOSERS, DOMAINS, OPENERS, SHARED, STRONG, WEAK
-from xtc_ds.launcher.reviews import Review
+from xtc_ds.launcher import load_task
+from xtc_ds.launcher.tasks import reviews
+from xtc_ds.launcher.tasks.review_words import CLOSERS, DOMAINS, OPENERS, SHARED, STRONG, WEAK
+from xtc_ds.launcher.tasks.reviews import Review
 
 Corpus = tuple[list[Review], list[Review]]
 ALL = [SHARED, *(own for _, own in DOMAINS.values())]
@@ -114,7 +115,7 @@ def test_single_words_do_not_tell_the_label(corpus: Corpus) -> None:
 
 
 def test_same_sentences_whatever_the_hash_seed() -> None:
-    code = "from xtc_ds.launcher import reviews; print([r.text for s in reviews.generate(40, 20, 3) for r in s])"
+    code = "from xtc_ds.launcher.tasks import reviews; print([r.text for s in reviews.generate(40, 20, 3) for r in s])"
     folders = os.pathsep.join(str(Path(module).parents[up]) for module, up in ((reviews.__file__, 1), (__file__, 2)))
     output = subprocess.run(
         [sys.executable, "-c", code],

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from launcher import train
 from tests import tiny
-from xtc_ds.launcher.reviews import generate
+from xtc_ds.launcher import main
+from xtc_ds.launcher.tasks.reviews import generate
 
 WORDS = ("the", "a", "man", "dog", "runs", "sleeps", "fast", "good", "bad", "here", "there", "not", "is", "was")
 
@@ -86,4 +86,4 @@ def save_glue(folder: Path, task: str, train_rows: int = 24, dev_rows: int = 10)
 
 def launch(*flags: str | Path) -> int:
     """``launcher/train.py`` in this process."""
-    return train.main([str(flag) for flag in flags])
+    return main([str(flag) for flag in flags])

@@ -1,53 +1,35 @@
-"""What only a training script needs: tasks, metrics and batches. ``launcher/train.py`` puts them together.
+"""The launcher: compresses a model on a task, end to end (``xtc-ds train``, ``launcher/train.py``).
 
-The names below are imported on first use, so that a mistake in the flags is told before torch is loaded.
+It uses the library's public API alone. The names below are what a new task, or a script around the launcher, needs.
+Importing them loads neither torch nor transformers, so that mistakes in the flags are told at once.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from xtc_ds.launcher.batching import (
-        EncodedDataset,
-        EvalBatch,
-        LengthGroupedBatchSampler,
-        PadCollator,
-        encode,
-        eval_batches,
-        eval_shard,
-    )
-    from xtc_ds.launcher.metrics import compute_metrics, headline, predictions
-    from xtc_ds.launcher.tasks import TASKS, Split, Task, TaskData, get_task, load_task
+from xtc_ds.launcher.tasks import (
+    DataOptions,
+    EncodedDataset,
+    Split,
+    Task,
+    TaskData,
+    TextTask,
+    encode,
+    get_task,
+    load_task,
+    register_task,
+)
+from xtc_ds.launcher.train import main
 
 __all__ = [
-    "TASKS",
+    "DataOptions",
     "EncodedDataset",
-    "EvalBatch",
-    "LengthGroupedBatchSampler",
-    "PadCollator",
     "Split",
     "Task",
     "TaskData",
-    "compute_metrics",
+    "TextTask",
     "encode",
-    "eval_batches",
-    "eval_shard",
     "get_task",
-    "headline",
     "load_task",
-    "predictions",
+    "main",
+    "register_task",
 ]
-
-_TASKS = ("TASKS", "Split", "Task", "TaskData", "get_task", "load_task")
-_METRICS = ("compute_metrics", "headline", "predictions")
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'xtc_ds.launcher' has no attribute '{name}'")
-    home = "tasks" if name in _TASKS else "metrics" if name in _METRICS else "batching"
-    value = getattr(importlib.import_module(f"xtc_ds.launcher.{home}"), name)
-    globals()[name] = value
-    return value

@@ -10,6 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from xtc_ds.errors import DataError
+from xtc_ds.launcher.tasks import get_task
+
 __all__ = ["parse_arguments"]
 
 _DESCRIPTION = (
@@ -27,12 +30,37 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}\n{self.prog}: --help lists all flags\n")
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None = None, prog: str = "train.py") -> argparse.Namespace:
     """Parse the flags; ends the process with exit code 2 and a message for wrong usage."""
-    parser = _Parser(prog="train.py", description=_DESCRIPTION, allow_abbrev=False)
+    parser = _Parser(prog=prog, description=_DESCRIPTION, allow_abbrev=False)
+    _add_flags(parser)
+    _add_task_flags(parser, argv)
+    arguments = parser.parse_args(argv)
+    if arguments.teacher is not None and arguments.model_name_or_path is not None:
+        parser.error("--teacher and --model_name_or_path exclude each other: the student starts from the teacher")
+    if arguments.resume and arguments.overwrite_output_dir:
+        parser.error("--resume and --overwrite_output_dir exclude each other")
+    if arguments.warmup_ratio > 1:
+        parser.error(f"argument --warmup_ratio: must be at most 1; found {arguments.warmup_ratio:g}")
+    return arguments
+
+
+def _add_task_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> None:
+    """Flags of the task that the command line names; an unknown task is reported later, like its data."""
+    first = _Parser(prog=parser.prog, add_help=False, allow_abbrev=False)
+    first.add_argument("--task_name", default=parser.get_default("task_name"))
+    name = first.parse_known_args(argv)[0].task_name
+    try:
+        task = get_task(name)
+    except DataError:
+        return
+    task.add_arguments(parser.add_argument_group(f"task {task.name}"))
+
+
+def _add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("what").add_argument
     add("--ds_config", "--deepspeed_config", required=True, metavar="FILE", help="DeepSpeed config with the block")
-    add("--task_name", default="reviews", metavar="TASK", help="GLUE task or the embedded 'reviews' (the default)")
+    add("--task_name", default="reviews", metavar="TASK", help="GLUE task, or the embedded 'reviews' (the default)")
     add("--data_dir", type=Path, metavar="DIR", help="GLUE's original TSV files; default: the Hugging Face hub")
     add("--max_train_samples", type=_whole(1), metavar="N", help="train on N examples only; default: all")
     add("--max_eval_samples", type=_whole(1), metavar="N", help="score N examples of a dev set only; default: all")
@@ -66,14 +94,6 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--save_steps", type=_whole(0), default=500, metavar="N", help=save_help)
     add("--debug", action="store_true", help="show tracebacks and all warnings")
     add("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
-    arguments = parser.parse_args(argv)
-    if arguments.teacher is not None and arguments.model_name_or_path is not None:
-        parser.error("--teacher and --model_name_or_path exclude each other: the student starts from the teacher")
-    if arguments.resume and arguments.overwrite_output_dir:
-        parser.error("--resume and --overwrite_output_dir exclude each other")
-    if arguments.warmup_ratio > 1:
-        parser.error(f"argument --warmup_ratio: must be at most 1; found {arguments.warmup_ratio:g}")
-    return arguments
 
 
 def _whole(least: int) -> Callable[[str], int]:

@@ -12,24 +12,42 @@ import xtc_ds
 from xtc_ds.distributed import on_rank_zero, world_size
 from xtc_ds.errors import ExportError
 from xtc_ds.launcher.batching import eval_batches
-from xtc_ds.launcher.evaluation import all_logits, score
+from xtc_ds.launcher.evaluation import Predict, Predictions, predict_all, score
 from xtc_ds.launcher.prepare import Run
 from xtc_ds.launcher.results import results_table, versions, write_json
+from xtc_ds.launcher.tasks.base import logits_of
 from xtc_ds.launcher.verify import verify_in_fresh_process
 from xtc_ds.plan import CompressionPlan
 
 __all__ = ["finish", "logits_of"]
 
-Logits = dict[str, np.ndarray]
-
 # Same code, same weights, same inputs: any difference comes from the order of sums.
 _TOLERANCE = 1e-3
+# Where predictions are no logits, models are compared by the logits of so many examples of each split.
+_CHECKED_EXAMPLES = 32
 
 
-def logits_of(run: Run, model: Any, device: torch.device) -> Logits:
-    """Logits of every dev set."""
+def predict_dev(run: Run, model: Any, device: torch.device) -> Predictions:
+    """What the task scores, for every evaluation split."""
+    return _predict(run, run.task.predict, model, device, {name: len(data) for name, data in run.dev.items()})
+
+
+def _logits(run: Run, model: Any, device: torch.device, predictions: Predictions) -> Predictions:
+    """The logits by which models are compared: the predictions, if they are logits, else those of a few examples."""
+    return predictions if run.task.predicts_logits else _predict(run, logits_of, model, device, _checked(run))
+
+
+def _checked(run: Run) -> dict[str, int]:
+    """Number of examples of each split by whose logits models are compared."""
+    most = None if run.task.predicts_logits else _CHECKED_EXAMPLES
+    return {name: min(len(data), most or len(data)) for name, data in run.dev.items()}
+
+
+def _predict(run: Run, predict: Predict, model: Any, device: torch.device, counts: dict[str, int]) -> Predictions:
     collate, size = run.collator(), run.arguments.per_device_eval_batch_size
-    return {name: all_logits(model, data, collate, size, device) for name, data in run.dev.items()}
+    return {
+        name: predict_all(predict, model, run.dev[name], collate, size, device, count) for name, count in counts.items()
+    }
 
 
 def finish(
@@ -42,14 +60,16 @@ def finish(
     folder = run.inputs.folder
     with run.phase("evaluate"):
         engine.eval()
-        trained = logits_of(run, engine, engine.device)
-        shipped = logits_of(run, frozen, engine.device)
+        trained = predict_dev(run, engine, engine.device)
+        shipped = predict_dev(run, frozen, engine.device)
+        trained_logits = _logits(run, engine, engine.device, trained)
+        shipped_logits = _logits(run, frozen, engine.device, shipped)
     with run.phase("export"):
         scores = score(run.task, shipped, run.dev)
         told = {name: value for name, value in scores.items() if name != "headline"}
         report = xtc_ds.export_packed(frozen, folder.packed, tokenizer=run.tokenizer, scores=told)
     with run.phase("verify"):
-        check = on_rank_zero(lambda: _verify(run, shipped, str(engine.device)))
+        check = on_rank_zero(lambda: _verify(run, shipped_logits, str(engine.device)))
     difference = check["max_logit_difference"]
     results = {
         "task": run.task.name,
@@ -73,32 +93,36 @@ def finish(
         },
         "compression_ratio": round(plan.sizes.original / report.file_bytes, 3),
         "max_logit_difference": difference,
-        "max_logit_difference_freeze": max(float(np.abs(trained[n] - shipped[n]).max()) for n in shipped),
+        "max_logit_difference_freeze": max(
+            float(np.abs(trained_logits[name] - logits).max()) for name, logits in shipped_logits.items()
+        ),
         "versions": versions(),
         "seed": run.arguments.seed,
         "ds_config": str(run.arguments.ds_config),
     }
-    largest = max(float(np.abs(logits).max()) for logits in shipped.values())
+    largest = max(float(np.abs(logits).max()) for logits in shipped_logits.values())
     if not difference <= _TOLERANCE * max(1.0, largest):  # NaN fails too
         raise ExportError(
             f"{folder.packed}: reloaded in a fresh process, its logits differ from the trained model's by up to "
             f"{difference:.3g}"
         )
     on_rank_zero(lambda: write_json(folder.results, results))
-    run.say(results_table(results))
+    run.say(results_table(results, run.task))
     run.say(f"reloaded in a fresh process: largest logit difference {difference:.2g}")
     run.say(f"packed model: {folder.packed}")
     run.say(f"figures:      {folder.results}")
     return results
 
 
-def _verify(run: Run, shipped: Logits, device: str) -> dict[str, float]:
+def _verify(run: Run, logits: Predictions, device: str) -> dict[str, float]:
+    """Compare the reloaded file's logits with these, split by split; the worst split's figures."""
     collate, checks = run.collator(), []
-    for name, data in run.dev.items():
-        parts = eval_batches(len(data), run.arguments.per_device_eval_batch_size)
-        batches = [collate([data[i] for i in part.indices]) for part in parts]
+    for name, count in _checked(run).items():
+        parts = eval_batches(count, run.arguments.per_device_eval_batch_size)
+        batches = [dict(collate([run.dev[name][i] for i in part.indices])) for part in parts]
         for batch in batches:
-            batch.pop("labels")
-        checks.append(verify_in_fresh_process(run.inputs.folder.packed, batches, shipped[name], device))
+            batch.pop("labels", None)
+        folder, auto_class = run.inputs.folder.packed, run.task.auto_class
+        checks.append(verify_in_fresh_process(folder, auto_class, batches, logits[name], device))
     # NaN counts as the worst.
     return max(checks, key=lambda check: np.nan_to_num(check["max_logit_difference"], nan=np.inf))

@@ -1,4 +1,4 @@
-"""Models and tokenizers by folder or hub id, with errors a user can act on."""
+"""A task's models and tokenizers by folder or hub id, with errors a user can act on."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
+import xtc_ds
 from xtc_ds.errors import TeacherError
-from xtc_ds.launcher.tasks import Task
+from xtc_ds.launcher.tasks.base import Task
 
 __all__ = [
     "base_model",
-    "check_labels",
+    "check_teacher",
     "demo_model_path",
     "load_config",
     "load_teacher_for",
@@ -44,42 +46,20 @@ def demo_model_path() -> str:
 
 
 def load_config(name: str, task: Task) -> Any:
-    """The model config of ``name`` with the task's labels. Raises TeacherError."""
-    labels: dict[str, Any] = {"num_labels": task.num_labels}
-    if task.is_regression:
-        labels["problem_type"] = "regression"
-    else:
-        labels["problem_type"] = "single_label_classification"
-        labels["id2label"] = dict(enumerate(task.labels))
-        labels["label2id"] = {label: index for index, label in enumerate(task.labels)}
-    config = _read_config(name, labels)
+    """The model config of ``name`` with what the task fixes in it (labels). Raises TeacherError."""
+    config = _read_config(name, task.model_config())
     if getattr(config, "quantization_config", None) is not None:
         raise TeacherError(f"{name}: the model is quantized; give its float checkpoint")
     return config
 
 
-def check_labels(name: str, task: Task) -> None:
-    """Raises TeacherError if the classes of the fine-tuned model ``name`` are not the task's, in its order."""
-    config = _read_config(name, {})
-    if config.num_labels != task.num_labels:
-        raise TeacherError(
-            f"teacher '{name}' has {config.num_labels} labels, the task {task.name} {task.num_labels}; "
-            "give a teacher fine-tuned for this task"
-        )
-    theirs = [_plain(str(config.id2label[index])) for index in sorted(config.id2label)]
-    ours = [_plain(label) for label in task.labels]
-    unnamed = all(label in (f"label{index}", str(index)) for index, label in enumerate(theirs))
-    if task.is_regression or unnamed or theirs == ours:
-        return
-    raise TeacherError(
-        f"teacher '{name}' has the labels {', '.join(map(str, config.id2label.values()))}, the task {task.name} "
-        f"{', '.join(task.labels)}, in this order; give a teacher fine-tuned for this task "
-        "(or correct id2label in its config.json if only the names differ)"
-    )
+def check_teacher(name: str, task: Task) -> None:
+    """Raises TeacherError if the fine-tuned model ``name`` was made for another task (other labels)."""
+    task.check_teacher(name, _read_config(name, {}))
 
 
-def load_tokenizer(name: str, config: Any) -> Any:
-    """The tokenizer of ``name``, with a padding token, giving what the model takes. Raises TeacherError."""
+def load_tokenizer(name: str, config: Any, task: Task) -> Any:
+    """The tokenizer of ``name``, with a padding token, giving what the task's model takes. Raises TeacherError."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except Exception as error:
@@ -91,7 +71,7 @@ def load_tokenizer(name: str, config: Any) -> Any:
         if tokenizer.eos_token_id is None:
             raise TeacherError(f"{name}: the tokenizer has neither a padding nor an end token; set its pad_token")
         tokenizer.pad_token = tokenizer.eos_token
-    if not _takes_segments(config):
+    if not _takes_segments(config, task):
         tokenizer.model_input_names = [part for part in tokenizer.model_input_names if part != "token_type_ids"]
     return tokenizer
 
@@ -106,20 +86,21 @@ def token_limit(config: Any, wanted: int) -> int:
     return min(wanted, positions)
 
 
-def meta_model(config: Any) -> nn.Module:
-    """The classifier without weights, for planning. Raises TeacherError."""
+def meta_model(config: Any, task: Task) -> nn.Module:
+    """The task's model without weights, for planning. Raises TeacherError."""
     try:
         with torch.device("meta"):
-            model: nn.Module = AutoModelForSequenceClassification.from_config(config)
+            model: nn.Module = _auto_class(task).from_config(config)
     except Exception as error:
-        raise TeacherError(f"{type(config).__name__}: no sequence classifier: {_first_line(error)}") from error
+        kind = task.auto_class.removeprefix("AutoModelFor")
+        raise TeacherError(f"{type(config).__name__}: no model for {kind}: {_first_line(error)}") from error
     return model
 
 
-def base_model(name: str, config: Any, tokenizer: Any) -> nn.Module:
-    """A pretrained model under a new classification head, in float32. Raises TeacherError."""
+def base_model(name: str, config: Any, tokenizer: Any, task: Task) -> nn.Module:
+    """A pretrained model, its head new where the checkpoint has none for the task, in float32. Raises TeacherError."""
     try:
-        model, report = AutoModelForSequenceClassification.from_pretrained(
+        model, report = _auto_class(task).from_pretrained(
             name, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
         )
     except Exception as error:
@@ -138,10 +119,8 @@ def base_model(name: str, config: Any, tokenizer: Any) -> nn.Module:
 
 
 def load_teacher_for(name: str, task: Task, tokenizer: Any) -> nn.Module:
-    """A fine-tuned classifier, frozen, in float32. Raises TeacherError if it is not one for the task."""
-    from xtc_ds.distillation import load_teacher
-
-    teacher = load_teacher(name, meta_model(load_config(name, task)))
+    """A fine-tuned model, frozen, in float32. Raises TeacherError if it is not one for the task."""
+    teacher = xtc_ds.load_teacher(name, meta_model(load_config(name, task), task))
     _know_padding(teacher, tokenizer)
     return teacher
 
@@ -171,14 +150,14 @@ def _know_padding(model: Any, tokenizer: Any) -> None:
         model.config.pad_token_id = tokenizer.pad_token_id
 
 
-def _takes_segments(config: Any) -> bool:
+def _auto_class(task: Task) -> Any:
+    return getattr(transformers, task.auto_class)
+
+
+def _takes_segments(config: Any, task: Task) -> bool:
     kinds = getattr(config, "type_vocab_size", None)
-    forward = inspect.signature(type(meta_model(config)).forward).parameters
+    forward = inspect.signature(type(meta_model(config, task)).forward).parameters
     return "token_type_ids" in forward and (kinds is None or kinds > 1)
-
-
-def _plain(label: str) -> str:
-    return "".join(letter for letter in label.casefold() if letter.isalnum())
 
 
 def _first_line(error: Exception) -> str:

@@ -21,7 +21,7 @@ from xtc_ds.errors import ConfigError, XtcError
 from xtc_ds.launcher import models
 from xtc_ds.launcher.ds_config import fill_config
 from xtc_ds.launcher.evaluation import score
-from xtc_ds.launcher.finish import finish, logits_of
+from xtc_ds.launcher.finish import finish, predict_dev
 from xtc_ds.launcher.inputs import Inputs, check_inputs
 from xtc_ds.launcher.nodes import meet
 from xtc_ds.launcher.prepare import Run, prepare
@@ -48,8 +48,10 @@ def run(arguments: argparse.Namespace, inputs: Inputs | None = None) -> dict[str
     teacher = _teacher(state)
     with state.phase("evaluate"):
         device = torch.device(get_accelerator().current_device_name())
-        taught = score(state.task, logits_of(state, teacher.to(device), device), state.dev)
-    shown = ", ".join(f"{name} {100 * value:.1f}" for name, value in taught.items() if name != "headline")
+        taught = score(state.task, predict_dev(state, teacher.to(device), device), state.dev)
+    shown = ", ".join(
+        f"{name} {state.task.format_score(name, value)}" for name, value in taught.items() if name != "headline"
+    )
     state.say(f"teacher: {shown}")
     depth = getattr(teacher.config, "num_hidden_layers", None)
     plan, engine, frozen, steps = _student(state, teacher)

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -20,11 +19,12 @@ from xtc_ds.config import CompressionConfig
 from xtc_ds.distributed import rank, world_size
 from xtc_ds.engine.rehearsal import rehearse
 from xtc_ds.errors import TeacherError
-from xtc_ds.launcher import hub, models
-from xtc_ds.launcher.batching import EncodedDataset, LengthGroupedBatchSampler, PadCollator, encode
+from xtc_ds.launcher import models
+from xtc_ds.launcher.batching import LengthGroupedBatchSampler
 from xtc_ds.launcher.ds_config import check_deepspeed, fill_config
+from xtc_ds.launcher.hub import look_in_the_cache_if_offline
 from xtc_ds.launcher.inputs import Inputs
-from xtc_ds.launcher.tasks import Task, load_task
+from xtc_ds.launcher.tasks import Collator, EncodedDataset, Task, load_task
 
 __all__ = ["Run", "prepare", "rehearse_without_weights"]
 
@@ -41,6 +41,7 @@ class Run:
 
     arguments: argparse.Namespace
     inputs: Inputs
+    task: Task
     teacher: str | None
     model: nn.Module
     tokenizer: Any
@@ -49,11 +50,6 @@ class Run:
     console: Console | None
     seconds: dict[str, float] = field(default_factory=dict)
     begun: bool = False
-
-    @property
-    def task(self) -> Task:
-        """What is learnt."""
-        return self.inputs.task
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -78,9 +74,9 @@ class Run:
             seed=self.arguments.seed,
         )
 
-    def collator(self) -> PadCollator:
+    def collator(self) -> Collator:
         """Pads for this model and task."""
-        return PadCollator(self.tokenizer, is_regression=self.task.is_regression)
+        return self.task.collator(self.tokenizer, self.model)
 
 
 def prepare(arguments: argparse.Namespace, inputs: Inputs) -> Run:
@@ -92,29 +88,35 @@ def prepare(arguments: argparse.Namespace, inputs: Inputs) -> Run:
     if console is not None and not console.is_terminal:
         console = Console(width=_PIPE_WIDTH)
     check_deepspeed(fill_config(inputs.ds_config, inputs.batches, 1e-4, 1, 0, arguments.weight_decay))
-    task, block = inputs.task, inputs.block
+    block = inputs.block
     data = load_task(
-        task.name, arguments.data_dir, arguments.max_train_samples, arguments.max_eval_samples, arguments.seed
+        inputs.task.name,
+        arguments.data_dir,
+        arguments.max_train_samples,
+        arguments.max_eval_samples,
+        arguments.seed,
+        vars(arguments),
     )
+    task = data.task
     teacher = arguments.teacher or _named_teacher(arguments, block)
     start = teacher or arguments.model_name_or_path or models.demo_model_path()
-    _do_not_wait_for_the_hub(start)
+    look_in_the_cache_if_offline(start)
     config = models.load_config(start, task)
     if teacher:
-        models.check_labels(teacher, task)
-    rehearse_without_weights(config, block)
-    tokenizer = models.load_tokenizer(start, config)
+        models.check_teacher(teacher, task)
+    rehearse_without_weights(config, task, block)
+    tokenizer = models.load_tokenizer(start, config, task)
     limit = models.token_limit(config, arguments.max_seq_length)
-    train = encode(tokenizer, data.train, limit)
-    dev = {name: encode(tokenizer, split, limit) for name, split in data.dev.items()}
+    train = task.encode(tokenizer, data.train, limit)
+    dev = {name: task.encode(tokenizer, split, limit) for name, split in data.dev.items()}
     for encoded in (train, *dev.values()):
         _check_ids(start, encoded, config)
     set_seed(arguments.seed)
     if teacher:
         model = models.load_teacher_for(teacher, task, tokenizer)
     else:
-        model = models.base_model(start, config, tokenizer)
-    run = Run(arguments, inputs, teacher, model, tokenizer, train, dev, console)
+        model = models.base_model(start, config, tokenizer, task)
+    run = Run(arguments, inputs, task, teacher, model, tokenizer, train, dev, console)
     for warning in block.warnings:
         run.say(f"warning: {warning}")
     return run
@@ -133,9 +135,9 @@ def _named_teacher(arguments: argparse.Namespace, block: CompressionConfig) -> s
     return named
 
 
-def rehearse_without_weights(config: Any, block: CompressionConfig) -> None:
+def rehearse_without_weights(config: Any, task: Task, block: CompressionConfig) -> None:
     """Plan and check the compression of models that have no weights yet. Raises what ``initialize`` would."""
-    student, teacher = models.meta_model(config), models.meta_model(config)
+    student, teacher = models.meta_model(config, task), models.meta_model(config, task)
     rehearse(student, block, teacher if block.kd is not None else None)
 
 
@@ -146,14 +148,6 @@ def _check_ids(name: str, data: EncodedDataset, config: Any) -> None:
             f"{name}: the tokenizer gives token {most}, but the model knows {config.vocab_size} tokens; "
             "they do not belong together"
         )
-
-
-def _do_not_wait_for_the_hub(name: str) -> None:
-    """Without a network, look for a hub id in the local cache at once, not after half a minute of retries."""
-    import huggingface_hub.constants as settings
-
-    if not Path(name).expanduser().exists() and not hub._reachable(settings.ENDPOINT):
-        settings.HF_HUB_OFFLINE = True
 
 
 def _disable_loading_bars() -> None:

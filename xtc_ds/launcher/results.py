@@ -12,6 +12,8 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
+from xtc_ds.launcher.tasks.base import Task
+
 __all__ = ["LossCurve", "results_table", "versions", "write_json"]
 
 _PACKAGES = ("xtc-ds", "torch", "deepspeed", "transformers", "datasets", "safetensors")
@@ -52,7 +54,7 @@ class LossCurve:
             rows.write(f"{step},{loss:.8g}\n")
 
 
-def results_table(results: dict[str, Any]) -> RenderableType:
+def results_table(results: dict[str, Any], task: Task) -> RenderableType:
     """Before and after, side by side."""
     teacher, student, size = results["teacher"], results["student"], results["bytes"]
     table = Table(title=f"{results['task']}: before and after", title_justify="left")
@@ -61,7 +63,7 @@ def results_table(results: dict[str, Any]) -> RenderableType:
     table.add_column("student", justify="right")
     for name in student:
         if name != "headline" and name in teacher:
-            table.add_row(name, f"{100 * teacher[name]:.1f}", f"{100 * student[name]:.1f}")
+            table.add_row(name, task.format_score(name, teacher[name]), task.format_score(name, student[name]))
     table.add_row("layers", str(results["layers"]["teacher"]), str(results["layers"]["student"]))
     table.add_row("file, MB (1e6 bytes)", f"{size['dense'] / 1e6:.2f}", f"{size['packed'] / 1e6:.2f}")
     table.add_row("smaller by", "1.0x", f"{results['compression_ratio']:.1f}x")

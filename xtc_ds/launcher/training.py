@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,9 +18,11 @@ from torch.utils.data import DataLoader
 
 from xtc_ds.distributed import rank, world_size
 from xtc_ds.errors import EngineError
-from xtc_ds.launcher.batching import EncodedDataset, LengthGroupedBatchSampler, PadCollator
+from xtc_ds.launcher.batching import LengthGroupedBatchSampler
 from xtc_ds.launcher.models import no_decay_groups
 from xtc_ds.launcher.progress import TrainingProgress
+from xtc_ds.launcher.tasks.base import Collator
+from xtc_ds.launcher.tasks.encoded import EncodedDataset
 
 __all__ = ["TrainOptions", "Trainer", "build_optimizer", "total_steps"]
 
@@ -75,7 +77,7 @@ class Trainer:
     engine: Any
     data: EncodedDataset
     sampler: LengthGroupedBatchSampler
-    collate: PadCollator
+    collate: Collator
     options: TrainOptions
     console: Console | None
     after_step: Callable[[int], None] = lambda step: None
@@ -90,7 +92,8 @@ class Trainer:
         with TrainingProgress(self.console, self.options.title, self.options.steps, start) as progress:
             while step < self.options.steps:
                 micro_losses: list[torch.Tensor] = []
-                loader = DataLoader(self.data, batch_sampler=self.sampler, collate_fn=self.collate)
+                data: Any = self.data  # a map-style dataset, though not a subclass of torch's
+                loader = DataLoader(data, batch_sampler=self.sampler, collate_fn=self.collate)
                 for batch in loader:
                     completes_a_step = self.engine.is_gradient_accumulation_boundary()
                     rate = max(group["lr"] for group in self.engine.optimizer.param_groups)
@@ -108,20 +111,25 @@ class Trainer:
                 self.sampler.set_epoch(self.sampler.epoch + 1)
 
     def _micro_step(
-        self, batch: dict[str, torch.Tensor], step: int, micro_losses: list[torch.Tensor], completes_a_step: bool
+        self, batch: Mapping[str, torch.Tensor], step: int, micro_losses: list[torch.Tensor], completes_a_step: bool
     ) -> None:
         # Dropout follows from the step alone, so that a resumed run draws what an uninterrupted one does.
         draw = (self.options.seed * 1_000_003 + step) * 4099 + len(micro_losses)
         torch.manual_seed((draw * world_size() + rank()) % 2**63)
-        batch = {name: tensor.to(self.engine.device) for name, tensor in batch.items()}
-        if batch["labels"].is_floating_point():
-            batch["labels"] = batch["labels"].to(next(self.engine.module.parameters()).dtype)
-        loss = self.engine(**batch).loss
+        loss = self.engine(**self._on_device(batch)).loss
         micro_losses.append(loss.detach().float())
         if completes_a_step:
             self._note(torch.stack(micro_losses).mean(), step)
         self.engine.backward(loss)
         self.engine.step()
+
+    def _on_device(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The batch where the model is; floats (the labels of a regression) in the model's dtype."""
+        dtype = next(self.engine.module.parameters()).dtype
+        return {
+            name: tensor.to(self.engine.device, dtype if tensor.is_floating_point() else tensor.dtype)
+            for name, tensor in batch.items()
+        }
 
     def _note(self, loss: torch.Tensor, step: int) -> None:
         # Of all ranks, so that all of them stop if one has to.

@@ -1,10 +1,11 @@
 """Reload a packed checkpoint in a fresh process and compare its logits with those of the model that was saved.
 
-Run as ``python -m xtc_ds.launcher.verify FOLDER INPUTS``; prints one line of JSON.
+Run as ``python -m xtc_ds.launcher.verify FOLDER AUTO_CLASS INPUTS DEVICE``; prints one line of JSON.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -15,18 +16,19 @@ from typing import Any
 
 import numpy as np
 
+import xtc_ds
 from xtc_ds.errors import ExportError
 
 __all__ = ["main", "verify_in_fresh_process"]
 
 
 def verify_in_fresh_process(
-    folder: Path, batches: list[dict[str, Any]], logits: np.ndarray, device: str
+    folder: Path, auto_class: str, batches: list[dict[str, Any]], logits: np.ndarray, device: str
 ) -> dict[str, float]:
-    """``max_logit_difference`` and ``seconds`` to load, measured in a new Python process.
+    """``max_logit_difference`` and ``load_seconds``, measured in a new Python process.
 
-    batches: inputs as tensors; logits: what the frozen model gave for them, (examples, labels). Raises
-    ExportError if the process fails.
+    auto_class: of ``transformers``, loads the folder; batches: inputs as tensors; logits: what the frozen model gave
+    for them, (examples, ...), padded with -100 where batches differ in width. Raises ExportError if the process fails.
     """
     import torch
     from safetensors.torch import save_file
@@ -37,10 +39,10 @@ def verify_in_fresh_process(
         save_file({**tensors, "logits": torch.from_numpy(np.ascontiguousarray(logits))}, file)
         # Without the launcher's variables, or the child would wait for its ranks.
         environment = {k: v for k, v in os.environ.items() if k not in _RANK_VARIABLES}
-        launcher = Path(__file__).resolve().parent.parent
-        places = [str(launcher), str(launcher.parent), environment.get("PYTHONPATH", "")]
+        package = Path(xtc_ds.__file__).resolve().parent
+        places = [str(package.parent), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(place for place in places if place)
-        command = [sys.executable, "-m", "xtc_ds.launcher.verify", str(folder), str(file), device]
+        command = [sys.executable, "-m", "xtc_ds.launcher.verify", str(folder), auto_class, str(file), device]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]
@@ -52,18 +54,17 @@ def verify_in_fresh_process(
 _RANK_VARIABLES = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "CROSS_RANK", "LOCAL_SIZE"}
 
 
-def main(folder: str, file: str, device: str) -> None:
+def main(folder: str, auto_class: str, file: str, device: str) -> None:
     """Load, run all batches and print the largest difference."""
     import time
 
     import torch
+    import transformers  # to which importing xtc_ds has taught the format
     from safetensors.torch import load_file
-    from transformers import AutoModelForSequenceClassification
-
-    import xtc_ds  # noqa: F401 - teaches transformers the format
+    from transformers.trainer_pt_utils import nested_concat
 
     began = time.monotonic()
-    model = AutoModelForSequenceClassification.from_pretrained(folder).to(device).eval()
+    model = getattr(transformers, auto_class).from_pretrained(folder).to(device).eval()
     seconds = time.monotonic() - began
     tensors = load_file(file)
     expected = tensors.pop("logits")
@@ -72,8 +73,8 @@ def main(folder: str, file: str, device: str) -> None:
         index, name = key.split("/")
         batches.setdefault(int(index), {})[name] = tensor.to(device)
     with torch.no_grad():
-        logits = torch.cat([model(**batches[index]).logits.float().cpu() for index in sorted(batches)])
-    difference = float((logits - expected).abs().max())
+        pieces = [model(**batches[index]).logits.float().cpu() for index in sorted(batches)]
+    difference = float((functools.reduce(nested_concat, pieces) - expected).abs().max())
     print(json.dumps({"max_logit_difference": difference, "load_seconds": seconds}))
 
 

@@ -27,10 +27,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from xtc_ds.errors import DataError
-from xtc_ds.launcher.review_words import CLOSERS, DOMAINS, OPENERS, SHARED, STRONG, WEAK, Adjectives
-from xtc_ds.launcher.tasks import Split, Task, TaskData
+from xtc_ds.launcher.tasks.base import DataOptions, TaskData
+from xtc_ds.launcher.tasks.registry import register_task
+from xtc_ds.launcher.tasks.review_words import CLOSERS, DOMAINS, OPENERS, SHARED, STRONG, WEAK, Adjectives
+from xtc_ds.launcher.tasks.text import Split, TextTask
 
-__all__ = ["DEV_SIZE", "TRAIN_SIZE", "Clause", "Review", "generate", "load"]
+__all__ = ["DEV_SIZE", "TASK", "TRAIN_SIZE", "Clause", "Review", "ReviewsTask", "generate"]
 
 TRAIN_SIZE = 6000
 DEV_SIZE = 1000
@@ -68,10 +70,18 @@ class Review:
     pairs: tuple[tuple[str, str], ...]
 
 
-def load(task: Task) -> TaskData:
-    """Return the embedded task with its default sizes, always the same sentences."""
-    train, dev = generate()
-    return TaskData(task, _split(train), {"dev": _split(dev)})
+class ReviewsTask(TextTask):
+    """The embedded task: always the same sentences, and no files."""
+
+    def load(self, options: DataOptions) -> TaskData:
+        """Generate the sentences. Raises ``DataError`` if the user named a data folder."""
+        if options.data_dir is not None:
+            raise DataError(
+                f"the embedded task 'reviews' reads no files, but data_dir is {str(options.data_dir)!r}; "
+                "name a GLUE task with --task_name, or leave --data_dir out"
+            )
+        train, dev = generate()
+        return TaskData(self, _split(train), {"dev": _split(dev)})
 
 
 def generate(
@@ -184,3 +194,7 @@ class _Dice:
 
     def shape(self) -> str:
         return self.pick(("single",) * 5 + ("contrast",) * 10 + ("agree",) * 2 + ("outweigh",) * 3)
+
+
+TASK = ReviewsTask(name="reviews", keys=("sentence",), labels=("negative", "positive"))
+register_task(TASK)

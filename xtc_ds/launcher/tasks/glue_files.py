@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xtc_ds.errors import DataError
-from xtc_ds.launcher.tasks import Split, Task, TaskData
+from xtc_ds.launcher.tasks.text import Split
 
-__all__ = ["LAYOUTS", "Layout", "load", "read_split"]
+__all__ = ["LAYOUTS", "Layout", "read", "read_split"]
 
 _BINARY = {"0": 0, "1": 1}
 _ENTAILMENT = {"entailment": 0, "not_entailment": 1}
@@ -75,21 +75,21 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 
-def load(task: Task, data_dir: str | os.PathLike[str]) -> TaskData:
-    """Read train and dev of a GLUE task.
+def read(name: str, data_dir: str | os.PathLike[str]) -> tuple[Split, dict[str, Split]]:
+    """Read the training split and the dev splits of a GLUE task.
 
     ``data_dir`` holds the task's folder (``CoLA``, ``SST-2``, ...; any case, with or without the hyphen)
     or is that folder. Raises ``DataError`` for a missing folder or file and for the first row that is
     wrong, with file, line, what was found and what was expected.
     """
-    layout = LAYOUTS[task.name]
+    layout = LAYOUTS[name]
     folder = _find_folder(Path(data_dir), layout)
     train = read_split(folder / "train.tsv", layout)
-    return TaskData(task, train, {key: read_split(folder / name, layout) for key, name in layout.dev.items()})
+    return train, {key: read_split(folder / file, layout) for key, file in layout.dev.items()}
 
 
 def read_split(path: Path, layout: Layout) -> Split:
-    """Read one TSV file. Raises ``DataError`` as ``load`` does."""
+    """Read one TSV file. Raises ``DataError`` as ``read`` does."""
     lines = _read_lines(path)
     if layout.columns is None:
         columns, first = _header(path, lines[0], layout), 1
@@ -188,21 +188,21 @@ def _read_lines(path: Path) -> list[str]:
 def _find_folder(data_dir: Path, layout: Layout) -> Path:
     if not data_dir.is_dir():
         raise DataError(f"data_dir {data_dir}: {'not a folder' if data_dir.exists() else 'no such folder'}")
-    wanted = _plain(layout.folder)
+    wanted = _letters(layout.folder)
     try:
-        found = sorted(path for path in data_dir.iterdir() if _plain(path.name) == wanted and path.is_dir())
+        found = sorted(path for path in data_dir.iterdir() if _letters(path.name) == wanted and path.is_dir())
     except OSError as error:
         raise DataError(f"data_dir {data_dir}: cannot be read: {error.strerror}") from error
     if len(found) > 1:
         raise DataError(f"data_dir {data_dir}: {' and '.join(path.name for path in found)} could both be meant")
     if found:
         return found[0]
-    if _plain(data_dir.resolve().name) == wanted or (data_dir / "train.tsv").exists():
+    if _letters(data_dir.resolve().name) == wanted or (data_dir / "train.tsv").exists():
         return data_dir
     raise DataError(f"data_dir {data_dir}: neither has a folder {layout.folder} nor a file train.tsv")
 
 
-def _plain(name: str) -> str:
+def _letters(name: str) -> str:
     return name.casefold().replace("-", "").replace("_", "")
 
 

@@ -1,23 +1,36 @@
-"""GLUE's metrics, computed by scikit-learn and scipy."""
+"""Metrics of classification and regression, computed by scikit-learn and scipy."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from xtc_ds.errors import DataError
-from xtc_ds.launcher.tasks import Task
 
-__all__ = ["compute_metrics", "headline", "predictions"]
+__all__ = ["compute_metrics", "predictions"]
+
+
+class Labelled(Protocol):
+    """A task with one label per example (``TextTask``)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def metrics(self) -> tuple[str, ...]: ...
+    @property
+    def is_regression(self) -> bool: ...
+    @property
+    def num_labels(self) -> int: ...
+
 
 Logits = npt.ArrayLike
 """Shape [N, task.num_labels]; for regression also [N]."""
 
 
-def predictions(task: Task, logits: Logits) -> npt.NDArray[Any]:
+def predictions(task: Labelled, logits: Logits) -> npt.NDArray[Any]:
     """Return class indices [N], or scores [N] for regression.
 
     Raises ``DataError`` for a wrong shape, for no rows, and for logits that are NaN or infinite.
@@ -38,7 +51,7 @@ def predictions(task: Task, logits: Logits) -> npt.NDArray[Any]:
     return values[:, 0] if task.is_regression else values.argmax(axis=1)
 
 
-def compute_metrics(task: Task, logits: Logits, labels: Sequence[float] | npt.NDArray[Any]) -> dict[str, float]:
+def compute_metrics(task: Labelled, logits: Logits, labels: Sequence[float] | npt.NDArray[Any]) -> dict[str, float]:
     """Return every metric of the task by name, in the order of ``task.metrics``.
 
     ``labels`` [N] are class indices or scores. Where a metric has no value, because all predictions or all
@@ -50,11 +63,6 @@ def compute_metrics(task: Task, logits: Logits, labels: Sequence[float] | npt.ND
     if truth.shape != predicted.shape:
         raise DataError(f"task {task.name!r}: {len(predicted)} predictions for labels of shape {list(truth.shape)}")
     return {name: _METRICS[name](truth, predicted) for name in task.metrics}
-
-
-def headline(task: Task, metrics: Mapping[str, float]) -> float:
-    """Return the one metric by which models are compared."""
-    return metrics[task.headline]
 
 
 def _accuracy(truth: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> float:

@@ -1,0 +1,6 @@
+"""``deepspeed --module xtc_ds.launcher ...``: what ``deepspeed launcher/train.py ...`` is in a checkout."""
+
+from xtc_ds.launcher.train import run_and_exit
+
+if __name__ == "__main__":
+    run_and_exit(prog="xtc-ds train")
