@@ -1,6 +1,6 @@
 """Sizes on disk of a BERT-base-shaped classifier under the shipped configs, with random weights.
 
-    python -m benchmarks.bert_base_sizes
+    python -m benchmarks.bert_base_sizes [--plot sizes.png]
 
 The dense file is the 12-layer float32 checkpoint of bert-base-uncased's shape (two labels). MB = 1e6 bytes.
 """
@@ -17,7 +17,8 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 import xtc_ds
-from benchmarks.common.arguments import argument_parser
+from benchmarks.bert_base_sizes.plot import plot
+from benchmarks.common.arguments import argument_parser, plot_file
 from benchmarks.common.processes import ROOT
 
 CONFIGS = ROOT / "json_configs"
@@ -36,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print a Markdown table, measured on disk."""
     parser = argument_parser("benchmarks.bert_base_sizes", __doc__)
     parser.add_argument("--hidden", type=int, default=768, help="width of the model; default: 768")
-    hidden = parser.parse_args(argv).hidden
+    parser.add_argument("--plot", type=plot_file, metavar="FILE", help="draw the sizes as bars into this PNG file")
+    arguments = parser.parse_args(argv)
+    hidden = arguments.hidden
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as scratch:
         teacher = BertForSequenceClassification(
@@ -47,9 +50,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         print("| config | layers | file, MB | smaller than 12 layers in fp32 |")
         print("|---|---|---|---|")
         print(f"| dense fp32 | 12 | {dense / 1e6:.2f} | 1.0x |")
+        sizes = {"float32, 12 layers": dense}
         for index, (name, layers) in enumerate(ROWS):
             size = packed_size(teacher, name, layers, Path(scratch) / str(index))
+            sizes[f"{name}, {layers} layers"] = size
             print(f"| `{name}.json` | {layers} | {size / 1e6:.2f} | {dense / size:.1f}x |")
+    if arguments.plot is not None:
+        plot(sizes, arguments.plot)
 
 
 def packed_size(teacher: nn.Module, name: str, layers: int, folder: Path) -> int:
