@@ -27,6 +27,9 @@ BUILT_IN_TECHNIQUES = (
     "row_pruning",
     "head_pruning",
     "channel_pruning",
+    "kd",
+    "export",
+    "runtime",
 )
 TECHNIQUE_ENTRY_POINTS = "xtc_ds.techniques"
 

@@ -11,7 +11,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from xtc_ds.config.schema_file import walk_properties
+from xtc_ds.config.schema import walk_properties
 
 __all__ = ["BLOCKS", "TinyNet", "mutated_blocks"]
 

@@ -104,7 +104,7 @@ def test_layer_reduction_and_few_bits_get_distillation() -> None:
     for bits, distilled in ((1, True), (2, True), (4, False)):
         params = {"start_bits": bits, "target_bits": bits}
         assert ("kd" in migrated(weights(params))[0]) is distilled
-    without = migrate_config({"compression_training": {"layer_reduction": reduction}}, kd=False)
+    without = migrate_config({"compression_training": {"layer_reduction": reduction}}, skip={"kd"})
     assert set(without.config["compression_training"]) == {"layer_reduction"}
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from xtc_ds.config import CompressionConfig, SparseGroup, StructuredGroup, load_config, parse_block
+from xtc_ds.config import CompressionConfig, load_config, parse_block
+from xtc_ds.techniques.row_pruning.config import RowGroup
+from xtc_ds.techniques.sparse_pruning.config import SparseGroup
 
 ALL = Path(__file__).parent / "good" / "all_techniques.json"
 
@@ -44,7 +46,7 @@ def test_sparse_groups_win_over_shared(config: CompressionConfig) -> None:
 
 def test_structured_groups(config: CompressionConfig) -> None:
     (row,), (first, second), (channel,) = config.row_pruning, config.head_pruning, config.channel_pruning
-    assert row == StructuredGroup(
+    assert row == RowGroup(
         name="r1",
         path="compression_training.row_pruning.different_groups.r1",
         modules=("intermediate.dense",),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xtc_ds.config import CompressionConfig, check_block, parse_block, schema
-from xtc_ds.config.schema_file import resolve, walk_properties
+from xtc_ds.config.schema import resolve, walk_properties
 from xtc_ds.errors import ConfigError
 
 KEYS = sorted({part for path, _ in walk_properties() for part in path.split(".")})

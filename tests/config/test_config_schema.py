@@ -1,46 +1,21 @@
-"""schema.json as a contract: complete, a valid schema, and in step with the dataclasses."""
+"""The JSON Schema as a contract: complete, valid, equal to its published copy, and read without torch."""
 
 from __future__ import annotations
 
-import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
 from xtc_ds import config as room
-from xtc_ds.config.schema_file import walk_properties
+from xtc_ds.config.generate import SCHEMA_FILE, main, schema_text
+from xtc_ds.config.schema import all_keys, walk_properties
 
+ROOT = Path(__file__).parents[2]
 PROPERTIES = dict(walk_properties())
-GROUP = "different_groups.<group>"
-DATACLASS_OF = {
-    "layer_reduction": room.LayerReduction,
-    f"weight_quantization.{GROUP}": room.WeightGroup,
-    f"weight_quantization.{GROUP}.params": room.WeightGroup,
-    "weight_quantization.shared_parameters": room.WeightGroup,
-    f"activation_quantization.{GROUP}": room.ActivationGroup,
-    f"activation_quantization.{GROUP}.params": room.ActivationGroup,
-    "activation_quantization.shared_parameters": room.ActivationGroup,
-    "weight_quantization.shared_parameters.fp16_mixed_quantize": room.WeightGroup,
-    f"sparse_pruning.{GROUP}": room.SparseGroup,
-    f"sparse_pruning.{GROUP}.params": room.SparseGroup,
-    "sparse_pruning.shared_parameters": room.SparseGroup,
-    f"row_pruning.{GROUP}": room.StructuredGroup,
-    f"row_pruning.{GROUP}.params": room.StructuredGroup,
-    "row_pruning.shared_parameters": room.StructuredGroup,
-    "head_pruning.shared_parameters": room.StructuredGroup,
-    f"channel_pruning.{GROUP}.params": room.StructuredGroup,
-    "channel_pruning.shared_parameters": room.StructuredGroup,
-    "kd": room.Distillation,
-    "export": room.Export,
-}
-NOT_FIELDS = {"name", "path"}
-# Defaults that the dataclass cannot have, since they depend on the technique or stand for "off".
-OTHER_DEFAULTS = {
-    "head_pruning.shared_parameters.method",
-    "weight_quantization.shared_parameters.fp16_mixed_quantize.quantize_change_ratio",
-}
 
 
 def test_is_a_valid_schema() -> None:
@@ -87,36 +62,40 @@ def test_examples_of_the_whole_block_parse() -> None:
         room.parse_block(example)
 
 
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+def test_the_published_copy_is_what_the_sections_give() -> None:
+    assert SCHEMA_FILE.read_text(encoding="utf-8") == schema_text(), "run python -m xtc_ds.config.generate"
 
 
-@pytest.mark.parametrize("place", sorted(DATACLASS_OF))
-def test_dataclass_defaults_equal_schema_defaults(place: str) -> None:
-    fields = {field.name: field for field in dataclasses.fields(DATACLASS_OF[place])}
-    for path, node in PROPERTIES.items():
-        parent, _, key = path.rpartition(".")
-        if parent != place or key not in fields or {"x-inherited", "x-depends"} & set(node) or path in OTHER_DEFAULTS:
-            continue
-        default = fields[key].default
-        if "default" in node:
-            assert _plain(default) == node["default"], path
-            assert isinstance(_plain(default), bool) == isinstance(node["default"], bool), path
+def test_the_generator_finds_nothing_to_write(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--check"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_section_that_is_empty_has_the_defaults_of_the_schema() -> None:
+    """What schema and documentation promise is what an absent key is read as."""
+    absent = room.CompressionConfig()
+    for section, key in all_keys():
+        parsed = section.of(absent)
+        if section.switch is None:
+            place = f"{section.name}.{key.name}"
+            assert getattr(parsed, key.name) == PROPERTIES[place]["default"], place
         else:
-            assert default is dataclasses.MISSING, path
+            assert not parsed
 
 
-@pytest.mark.parametrize("kind", sorted(set(DATACLASS_OF.values()), key=lambda kind: kind.__name__))
-def test_every_field_has_a_key(kind: type[Any]) -> None:
-    places = [place for place, owner in DATACLASS_OF.items() if owner is kind]
-    keys = {path.rpartition(".")[2] for path in PROPERTIES if path.rpartition(".")[0] in places}
-    assert {field.name for field in dataclasses.fields(kind)} - NOT_FIELDS <= keys
-
-
-def test_room_needs_no_torch() -> None:
-    folder = Path(room.__file__).parent
-    for file in folder.rglob("*.py"):
-        text = file.read_text(encoding="utf-8")
-        assert not any(
-            f"import {name}" in text or f"from {name}" in text for name in ("torch", "deepspeed", "transformers")
-        )
+def test_room_and_pieces_need_no_torch() -> None:
+    """Every command that only looks at configs works where torch cannot be imported."""
+    blocked = (
+        "import sys\n"
+        "for name in ('torch', 'deepspeed', 'transformers'):\n    sys.modules[name] = None\n"
+        "from xtc_ds.cli.main import main\n"
+        "validate, migrate = ['validate', *sys.argv[2:]], ['migrate', sys.argv[1]]\n"
+        "for arguments in (validate, migrate, ['schema'], ['schema', '--markdown']):\n"
+        "    assert main(arguments) == 0, arguments\n"
+    )
+    old = ROOT / "tests" / "config" / "good" / "old_xtc_layer_reduction_w1a8.json"
+    files = [*ROOT.glob("json_configs/*.json"), *ROOT.glob("tests/config/good/*.json")]
+    command = [sys.executable, "-c", blocked, *map(str, [old, *files])]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr

@@ -20,7 +20,9 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
-from xtc_ds.config import ActivationGroup, WeightGroup, load_config
+from xtc_ds.config import load_config
+from xtc_ds.techniques.activation_quantization.config import ActivationGroup
+from xtc_ds.techniques.weight_quantization.config import WeightGroup
 
 FOLDER = Path(__file__).parents[2] / "json_configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))

@@ -16,9 +16,9 @@ from transformers import (
     RobertaConfig,
 )
 
-from xtc_ds.config import Distillation
 from xtc_ds.distillation import Distiller
 from xtc_ds.plan import find_layer_stack
+from xtc_ds.techniques.kd.config import Distillation
 
 VOCAB = 50
 ARCHITECTURES = ("bert", "roberta", "distilbert", "electra", "gpt2", "llama")

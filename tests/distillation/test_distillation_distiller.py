@@ -15,10 +15,10 @@ from distillation_models import ARCHITECTURES, ENCODERS, batch, close, distiller
 from torch import nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from xtc_ds.config import Distillation
 from xtc_ds.distillation import PROJECTION_NAME, Distiller, check_distillation, strip_projection
 from xtc_ds.errors import ConfigError, DistillationError
 from xtc_ds.plan import find_layer_stack
+from xtc_ds.techniques.kd.config import Distillation
 
 KINDS = ("scores", "probabilities", "relations")
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 import xtc_ds.distillation.transfer as transfer
-from xtc_ds.config.model import AttentionType
 from xtc_ds.distillation.attention import AttentionRecord
 from xtc_ds.distillation.row_by_row import sum_over_rows
 from xtc_ds.distillation.transfer import attention_loss
+from xtc_ds.techniques.kd.config import AttentionType
 
 KINDS: tuple[AttentionType, ...] = ("scores", "probabilities", "relations")
 

@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the notes (to stderr if the config goes to stdout), write or print the new config, return 0."""
     text = _text(arguments.old)
     check_placeholders(text, source_name(arguments.old))
-    found = migrate_config(read_config(arguments.old), kd=arguments.kd)
+    found = migrate_config(read_config(arguments.old), skip=() if arguments.kd else ("kd",))
     if arguments.new is None:
         _print_notes(found.notes, text, to_stderr=True)
         print(config_text(found.config), end="")

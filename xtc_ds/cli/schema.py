@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
 
 from xtc_ds import config
-from xtc_ds.config.schema_file import walk_properties
+from xtc_ds.config.tables import key_table
 
-__all__ = ["key_table", "register", "run"]
+__all__ = ["register", "run"]
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -31,25 +29,3 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(json.dumps(config.schema(), indent=2, ensure_ascii=False))
     return 0
-
-
-def key_table() -> Iterator[str]:
-    """A section with a table of its keys for every technique."""
-    section = None
-    for path, node in walk_properties():
-        head, _, rest = path.partition(".")
-        if head != section:
-            section = head
-            yield from ("", f"## `{head}`", "", str(node["description"]), "")
-            yield from ("| key | type | default | meaning |", "|---|---|---|---|")
-        if rest and "properties" not in node and not rest.endswith("different_groups"):
-            default = f"`{json.dumps(node['default'])}`" if "default" in node else ""
-            meaning = str(node["description"]).replace("|", "\\|")
-            yield f"| `{rest}` | {_type(node)} | {default} | {meaning} |"
-
-
-def _type(node: Mapping[str, Any]) -> str:
-    if "enum" in node:
-        return ", ".join(f"`{json.dumps(value)}`" for value in node["enum"])
-    kinds = node.get("type", "")
-    return " or ".join(kinds) if isinstance(kinds, list) else str(kinds)

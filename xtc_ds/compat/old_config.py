@@ -6,20 +6,12 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from xtc_ds.config import CompressionConfig, load_config, read_config, split_config
+from xtc_ds.config import CompressionConfig, load_config, read_config, sections, split_config
+from xtc_ds.config.grouped_section import GroupedSection
 from xtc_ds.config.legacy import check_top_level
 from xtc_ds.config.locate import BLOCK
 
 __all__ = ["anything_enabled", "block_of", "get_compression_config"]
-
-_GROUPED = (
-    "weight_quantization",
-    "activation_quantization",
-    "sparse_pruning",
-    "row_pruning",
-    "head_pruning",
-    "channel_pruning",
-)
 
 
 def block_of(deepspeed_config: Any) -> CompressionConfig | None:
@@ -36,16 +28,7 @@ def block_of(deepspeed_config: Any) -> CompressionConfig | None:
 
 def anything_enabled(block: CompressionConfig) -> bool:
     """Whether the block asks for anything at all."""
-    return bool(
-        block.layer_reduction
-        or block.weight_quantization
-        or block.activation_quantization
-        or block.sparse_pruning
-        or block.row_pruning
-        or block.head_pruning
-        or block.channel_pruning
-        or block.kd
-    )
+    return bool(block.enabled())
 
 
 def get_compression_config(param_dict: Any) -> dict[str, Any]:
@@ -53,13 +36,16 @@ def get_compression_config(param_dict: Any) -> dict[str, Any]:
 
     param_dict: a DeepSpeed config (dict or path), or what this function returned before. It is not changed.
     """
-    if isinstance(param_dict, Mapping) and BLOCK not in param_dict and set(param_dict) & {*_GROUPED, "layer_reduction"}:
+    old = [section for section in sections() if section.old]
+    if isinstance(param_dict, Mapping) and BLOCK not in param_dict and set(param_dict) & {found.name for found in old}:
         block: dict[str, Any] = copy.deepcopy(dict(param_dict))
     else:
         block = split_config(read_config(param_dict))[1] or {}
-    for name in _GROUPED:
-        technique = block.setdefault(name, {})
-        technique.setdefault("shared_parameters", {}).setdefault("enabled", False)
-        technique.setdefault("different_groups", {})
-    block.setdefault("layer_reduction", {}).setdefault("enabled", False)
+    for section in old:
+        holder = block.setdefault(section.name, {})
+        for part in section.switch or ():
+            holder = holder.setdefault(part, {})
+        holder.setdefault("enabled", False)
+        if isinstance(section, GroupedSection):
+            block[section.name].setdefault("different_groups", {})
     return block

@@ -1,62 +1,28 @@
-"""The ``compression_training`` block: its schema, reading, checking, and what it says as dataclasses.
+"""The ``compression_training`` block: reading, checking and what it says as dataclasses.
 
-Nothing here needs torch.
+The mechanism alone: what can stand in the block is registered by the techniques, each in its ``config.py``. Nothing
+here needs torch.
 """
 
 from __future__ import annotations
 
+from xtc_ds.config.compression_config import CompressionConfig
 from xtc_ds.config.load import check_config, load_config
-from xtc_ds.config.model import (
-    ActivationGroup,
-    AttentionType,
-    BackwardDtype,
-    CompressionConfig,
-    Distillation,
-    Export,
-    FloatDtype,
-    Format,
-    Granularity,
-    LayerReduction,
-    PruningMethod,
-    QuantizationType,
-    RangeCalibration,
-    Rounding,
-    Runtime,
-    SparseGroup,
-    StructuredGroup,
-    TeacherDtype,
-    WeightGroup,
-)
-from xtc_ds.config.parse import parse_block
-from xtc_ds.config.schema_file import schema
+from xtc_ds.config.schema import schema
+from xtc_ds.config.section import Section, register_section, sections
 from xtc_ds.config.source import read_config, split_config
-from xtc_ds.config.validate import check_block
+from xtc_ds.config.validate import check_block, parse_block
 
 __all__ = [
-    "ActivationGroup",
-    "AttentionType",
-    "BackwardDtype",
     "CompressionConfig",
-    "Distillation",
-    "Export",
-    "FloatDtype",
-    "Format",
-    "Granularity",
-    "LayerReduction",
-    "PruningMethod",
-    "QuantizationType",
-    "RangeCalibration",
-    "Rounding",
-    "Runtime",
-    "SparseGroup",
-    "StructuredGroup",
-    "TeacherDtype",
-    "WeightGroup",
+    "Section",
     "check_block",
     "check_config",
     "load_config",
     "parse_block",
     "read_config",
+    "register_section",
     "schema",
+    "sections",
     "split_config",
 ]

@@ -7,28 +7,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from xtc_ds.config.locate import BLOCK
+from xtc_ds.config.section import sections
 from xtc_ds.errors import Problem
 
 __all__ = ["check_top_level"]
 
-_REMEDY: Mapping[str, str] = {
-    "quantize_training": (
-        "is no longer read by DeepSpeed and would be ignored; write compression_training.weight_quantization instead, "
-        "with start_bits, target_bits and quantization_period in the params of a group (xtc-ds migrate does so)"
-    ),
-    "eigenvalue": (
-        "is no longer read by DeepSpeed; take it out and set how fast the bits fall with "
-        "quantization_period in compression_training.weight_quantization"
-    ),
-}
-
 
 def check_top_level(ds_config: Mapping[str, Any]) -> list[Problem]:
     """Problems with the keys beside the block; the rest of the config is DeepSpeed's own to check."""
+    remedies = {key: remedy for section in sections() for key, remedy in section.old_top_level.items()}
     found = []
     for key in ds_config:
-        if key in _REMEDY:
-            found.append(Problem(key, _REMEDY[key]))
+        if key in remedies:
+            found.append(Problem(key, remedies[key]))
         elif isinstance(key, str) and key != BLOCK and _nearly_block(key):
             found.append(Problem(key, f"unknown key, it would be ignored; did you mean '{BLOCK}'?"))
     return found

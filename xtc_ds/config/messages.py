@@ -7,9 +7,9 @@ from typing import Any
 
 from jsonschema.exceptions import ValidationError
 
+from xtc_ds.config.json_value import Finding
 from xtc_ds.config.locate import Path, show_value
-from xtc_ds.config.plain import Finding
-from xtc_ds.config.schema_file import places, resolve
+from xtc_ds.config.schema import places, resolve
 from xtc_ds.config.suggest import nearest_key, nearest_value
 
 __all__ = ["allowed_text", "to_findings"]

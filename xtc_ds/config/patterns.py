@@ -4,44 +4,42 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from xtc_ds.config.json_value import Finding
+from xtc_ds.config.keys import Patterns, keys_of
 from xtc_ds.config.locate import Path, show_value
-from xtc_ds.config.plain import Finding
 
 __all__ = ["check_patterns"]
 
 
-def check_patterns(group: dict[str, Any], path: Path, sound: Callable[..., bool]) -> Iterator[Finding]:
-    """Every pattern of a group, or of shared keys, must be a regular expression (or ``*``, in ``modules``)."""
-    for place, pattern in _patterns(group, path):
-        modules = "modules" in place[len(path) :]
-        if not sound(*place) or not isinstance(pattern, str) or (pattern == "*" and modules):
-            continue
-        if pattern == "*" and "related_modules" in place:
-            what = "would shrink every module"
-            yield place, f'{what}; found "*"; allowed: a regular expression such as "self.query"'
-        elif pattern == "*":
-            what = "would leave out every module"
-            yield place, f'{what}; found "*"; allowed: a regular expression such as "embeddings"'
-        elif (reason := _regex_fault(pattern)) is not None:
-            yield (
-                place,
-                f"not a regular expression ({reason}); found {show_value(pattern)}; "
-                f'allowed: a regular expression such as "attention.self"{_glob_hint(pattern)}',
-            )
+def check_patterns(piece: type, holder: Any, path: Path, sound: Callable[..., bool]) -> Iterator[Finding]:
+    """Every pattern in ``holder``, keys of ``piece``, must be a regular expression, or ``*`` where that is allowed."""
+    for key in keys_of(piece) if isinstance(holder, Mapping) else ():
+        if key.patterns is not None:
+            for place, pattern in _patterns(holder.get(key.name), (*path, key.name)):
+                if sound(*place) and isinstance(pattern, str):
+                    yield from _check(pattern, place, key.patterns)
 
 
-def _patterns(group: dict[str, Any], path: Path) -> Iterator[tuple[Path, Any]]:
-    """All patterns with their places; ``related_modules`` is a list of lists, or of strings."""
-    for key in ("modules", "exclude", "excluded_modules", "related_modules"):
-        entries = group.get(key)
-        for index, entry in enumerate(entries if isinstance(entries, list) else []):
-            if isinstance(entry, list):
-                yield from (((*path, key, index, inner), pattern) for inner, pattern in enumerate(entry))
-            else:
-                yield (*path, key, index), entry
+def _check(pattern: str, place: Path, allowed: Patterns) -> Iterator[Finding]:
+    example = f"allowed: a regular expression such as {show_value(allowed.example)}"
+    if pattern == "*":
+        if allowed.star is not None:
+            yield place, f'{allowed.star}; found "*"; {example}'
+    elif (reason := _regex_fault(pattern)) is not None:
+        example = 'allowed: a regular expression such as "attention.self"'
+        yield place, f"not a regular expression ({reason}); found {show_value(pattern)}; {example}{_glob_hint(pattern)}"
+
+
+def _patterns(entries: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+    """All patterns with their places, of a list of patterns or of lists of them."""
+    for index, entry in enumerate(entries if isinstance(entries, list) else []):
+        if isinstance(entry, list):
+            yield from (((*path, index, inner), pattern) for inner, pattern in enumerate(entry))
+        else:
+            yield (*path, index), entry
 
 
 def _regex_fault(pattern: str) -> str | None:

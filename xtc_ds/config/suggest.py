@@ -5,39 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 
+from xtc_ds.config.schema import all_keys
+
 __all__ = ["nearest", "nearest_key", "nearest_value"]
 
-# What people call things elsewhere. Only consulted when nothing is spelled alike.
-_ALIASES: Mapping[str, tuple[str, ...]] = {
-    "bits": ("target_bits", "bits"),
-    "num_bits": ("target_bits", "bits"),
-    "w_bits": ("target_bits",),
-    "a_bits": ("bits",),
-    "distillation": ("kd",),
-    "distill": ("kd",),
-    "knowledge_distillation": ("kd",),
-    "groups": ("quantize_groups", "different_groups"),
-    "num_groups": ("quantize_groups",),
-    "teacher_model": ("teacher",),
-    "teacher_path": ("teacher",),
-    "num_layers": ("keep_number_layer",),
-    "ignore": ("exclude",),
-    "skip": ("exclude",),
-    "symmetric": ("quantization_type",),
-    "calibration": ("range_calibration",),
-    "offset": ("schedule_offset",),
-}
-
-_VALUE_ALIASES: Mapping[str, str] = {
-    "fp32": "float32",
-    "fp16": "float16",
-    "half": "float16",
-    "bf16": "bfloat16",
-    "channel": "row",
-    "per_channel": "row",
-    "binarization": "binary",
-    "ternarization": "ternary",
-}
+# Abbreviations of types, whichever key they stand at.
+_DTYPES: Mapping[str, str] = {"fp32": "float32", "fp16": "float16", "half": "float16", "bf16": "bfloat16"}
 
 
 def _fold(word: str) -> str:
@@ -65,7 +38,7 @@ def nearest_key(word: str, valid: list[str], elsewhere: Mapping[str, str]) -> st
     if found is None:
         found = nearest(word, valid)
     if found is None:
-        found = next((key for key in _ALIASES.get(word.lower(), ()) if key in valid), None)
+        found = next((key for key in valid if word.lower() in _aliases().get(key, ())), None)
     if found is None:
         near = nearest(word, elsewhere, cutoff=0.8)
         found = elsewhere[near] if near else None
@@ -74,9 +47,19 @@ def nearest_key(word: str, valid: list[str], elsewhere: Mapping[str, str]) -> st
 
 def nearest_value(word: str, valid: list[str]) -> str | None:
     """The entry of an enumeration that was probably meant: another name, an abbreviation or a misspelling."""
-    alias = _VALUE_ALIASES.get(word.lower())
+    aliases = {**_DTYPES, **{name: value for _, key in all_keys() for name, value in key.value_aliases.items()}}
+    alias = aliases.get(word.lower())
     if alias in valid:
         return alias
     short = _fold(word)
     related = [entry for entry in valid if len(short) >= 3 and (_fold(entry).startswith(short) or entry in short)]
     return related[0] if len(related) == 1 else nearest(word, valid)
+
+
+def _aliases() -> dict[str, set[str]]:
+    """What people call each section and key elsewhere; consulted where nothing is spelled nearly the same."""
+    found: dict[str, set[str]] = {"different_groups": {"groups"}}
+    for section, key in all_keys():
+        found.setdefault(section.name, set()).update(section.aliases)
+        found.setdefault(key.name, set()).update(key.aliases)
+    return found

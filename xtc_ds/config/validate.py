@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from jsonschema import Draft202012Validator
-
+from xtc_ds.config.compression_config import CompressionConfig
+from xtc_ds.config.json_value import Finding, to_json_value
 from xtc_ds.config.locate import Path, document_order, render_path
 from xtc_ds.config.messages import to_findings
-from xtc_ds.config.plain import Finding, to_plain
-from xtc_ds.config.schema_file import schema
-from xtc_ds.config.semantic import check_meaning
-from xtc_ds.config.structured import without_disabled
-from xtc_ds.errors import Problem
+from xtc_ds.config.schema import validator
+from xtc_ds.config.section import sections
+from xtc_ds.errors import ConfigError, Problem
 
-__all__ = ["check_block", "check_plain"]
+__all__ = ["Checked", "check_block", "examine", "parse_block"]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A block after its one validation: its JSON, and the problems in the order of the document."""
+
+    block: dict[str, Any]
+    errors: list[Problem]
+    warnings: list[Problem]
+
+    def parsed(self) -> CompressionConfig:
+        """The block as dataclasses; only for one without errors."""
+        assert not self.errors
+        found = {section.name: section.read(self.block.get(section.name, {})) for section in sections()}
+        return CompressionConfig(parsed=found, warnings=tuple(self.warnings), raw=self.block)
+
+
+def parse_block(block: Mapping[str, Any]) -> CompressionConfig:
+    """Turn the value of ``compression_training`` into a :class:`CompressionConfig`.
+
+    Raises :class:`~xtc_ds.errors.ConfigError` that lists every problem of the block at once.
+    ``block`` itself is not changed and not kept.
+    """
+    checked = examine(block)
+    if checked.errors:
+        raise ConfigError(checked.errors)
+    return checked.parsed()
 
 
 def check_block(block: object) -> tuple[list[Problem], list[Problem]]:
@@ -24,30 +49,56 @@ def check_block(block: object) -> tuple[list[Problem], list[Problem]]:
 
     Accepts any Python value and never raises for one.
     """
-    _, errors, warnings = check_plain(block)
+    checked = examine(block)
+    return checked.errors, checked.warnings
+
+
+def examine(block: object) -> Checked:
+    """Validate the value of ``compression_training``, which may be any Python value and is not changed."""
+    given, findings = to_json_value(block)
+    read = given
+    if isinstance(given, dict):
+        known = {section.name: section for section in sections()}
+        read = {name: known[name].as_read(value) if name in known else value for name, value in given.items()}
+    not_json = [path for path, _ in findings]
+    findings += _reduce(finding for finding in _schema_findings(read) if not _under(finding[0], not_json))
+    if not isinstance(given, dict):
+        return Checked({}, _problems(given, findings), [])
+    errors, warnings = _check_meaning(read, [path for path, _ in findings])
+    return Checked(given, _problems(given, findings + errors), _problems(given, warnings))
+
+
+def _check_meaning(block: dict[str, Any], faulty: list[Path]) -> tuple[list[Finding], list[Finding]]:
+    """(errors, warnings) between keys. Parts with a fault of shape in ``faulty`` are passed over."""
+
+    def sound(*path: str | int) -> bool:
+        return not any(place[: len(path)] == path or path[: len(place)] == place for place in faulty)
+
+    errors: list[Finding] = []
+    warnings: list[Finding] = []
+    for section in sections():
+        if section.name in block and sound(section.name, *(section.switch or ())):
+            errors += section.errors(block[section.name], sound)
+            warnings += section.warnings(block[section.name], sound)
+    if not faulty:
+        warnings += _switched_off(block)
     return errors, warnings
 
 
-def check_plain(block: object) -> tuple[dict[str, Any], list[Problem], list[Problem]]:
-    """As :func:`check_block`, with a plain deep copy of the block in front."""
-    plain, findings = to_plain(block)
-    not_json = [path for path, _ in findings]
-    read = without_disabled(plain)
-    findings += _reduce(finding for finding in _schema_findings(read) if not _under(finding[0], not_json))
-    if not isinstance(plain, dict):
-        return {}, _problems(plain, findings), []
-    faulty = [path for path, _ in findings]
-    errors, warnings = check_meaning(read, faulty)
-    return plain, _problems(plain, findings + errors), _problems(plain, warnings)
+def _switched_off(block: dict[str, Any]) -> Iterator[Finding]:
+    """Sections that are off only because ``enabled`` was left out, and blocks in which everything is off."""
+    for section in sections():
+        holder, path = block.get(section.name, {}), (section.name, *(section.switch or ()))
+        for part in section.switch or ():
+            holder = holder.get(part, {})
+        if section.switch is not None and block.get(section.name) and "enabled" not in holder:
+            yield path, 'the technique stays off, because "enabled" is missing; write "enabled": true to switch it on'
+    if not any(section.enabled(block.get(section.name)) for section in sections()):
+        yield (), "nothing is enabled: the model stays as it is"
 
 
-@cache
-def _validator() -> Draft202012Validator:
-    return Draft202012Validator(schema())
-
-
-def _schema_findings(plain: Any) -> Iterable[Finding]:
-    for error in _validator().iter_errors(plain):
+def _schema_findings(block: Any) -> Iterable[Finding]:
+    for error in validator().iter_errors(block):
         yield from to_findings(error)
 
 
@@ -71,7 +122,7 @@ def _under(path: Path, roots: list[Path]) -> bool:
     return any(path[: len(root)] == root for root in roots)
 
 
-def _problems(plain: Any, findings: Iterable[Finding]) -> list[Problem]:
+def _problems(block: Any, findings: Iterable[Finding]) -> list[Problem]:
     unique = dict.fromkeys(findings)
-    ordered = sorted(unique, key=lambda finding: document_order(plain, finding[0]))
+    ordered = sorted(unique, key=lambda finding: document_order(block, finding[0]))
     return [Problem(render_path(path), message) for path, message in ordered]

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import nn
 
-from xtc_ds.config import Distillation
 from xtc_ds.distillation.layer_map import LayerMap, make_layer_map
 from xtc_ds.errors import ConfigError, DistillationError, Problem
+from xtc_ds.techniques.kd.config import Distillation
 
 __all__ = ["check_distillation", "config_value"]
 

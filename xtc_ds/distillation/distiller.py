@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from xtc_ds.config import Distillation
 from xtc_ds.distillation.attention import disable_attention_tap, enable_attention_tap
 from xtc_ds.distillation.check import check_distillation, config_value
 from xtc_ds.distillation.decoding import counted_positions, with_decoder_inputs
@@ -21,6 +20,7 @@ from xtc_ds.distillation.taps import Capture, Tap
 from xtc_ds.distillation.teaching import Teaching
 from xtc_ds.distillation.transfer import attention_loss
 from xtc_ds.errors import DistillationError
+from xtc_ds.techniques.kd.config import Distillation
 from xtc_ds.zero import is_partitioned
 
 __all__ = ["Distiller"]

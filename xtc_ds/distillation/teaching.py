@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xtc_ds.config import Distillation
 from xtc_ds.distillation.inputs import check_output, teacher_inputs
 from xtc_ds.distillation.logits_cache import LogitsCache, example_keys
 from xtc_ds.distillation.taps import Capture, StoppedEarly, Tap
 from xtc_ds.errors import DistillationError
+from xtc_ds.techniques.kd.config import Distillation
 from xtc_ds.zero import is_partitioned
 
 __all__ = ["Teaching"]

@@ -11,7 +11,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from xtc_ds.config.model import AttentionType
 from xtc_ds.distillation.attention import AttentionRecord
 from xtc_ds.distillation.losses import (
     attention_probability_loss,
@@ -21,6 +20,7 @@ from xtc_ds.distillation.losses import (
 )
 from xtc_ds.distillation.pairs import count_pairs, count_queries, valid_pairs
 from xtc_ds.distillation.row_by_row import sum_over_rows
+from xtc_ds.techniques.kd.config import AttentionType
 
 __all__ = ["attention_loss"]
 

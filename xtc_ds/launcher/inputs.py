@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +66,7 @@ def _with_cache_folder(block: CompressionConfig, folder: RunFolder) -> Compressi
     kd = block.kd
     if kd is None or kd.cache == "none" or kd.cache_folder is not None:
         return block
-    place = str(folder.logits)
-    raw = {**block.raw, "kd": {**block.raw["kd"], "cache_folder": place}}
-    return replace(block, kd=replace(kd, cache_folder=place), raw=raw)
+    return block.with_keys("kd", cache_folder=str(folder.logits))
 
 
 def _plain(value: Any) -> Any:

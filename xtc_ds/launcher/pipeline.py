@@ -115,7 +115,7 @@ def _student(state: Run, teacher: nn.Module) -> tuple[CompressionPlan, Any, nn.M
             xtc_ds.initialize,
             model=student,
             teacher=teacher,
-            config={**config, "compression_training": dict(state.inputs.block.raw)},
+            config={**config, "compression_training": state.inputs.block},
             **build_optimizer(student, options, config),
         )
         _begin(state)

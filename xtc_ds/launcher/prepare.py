@@ -124,7 +124,7 @@ def prepare(arguments: argparse.Namespace, inputs: Inputs) -> Run:
 
 def _named_teacher(arguments: argparse.Namespace, block: CompressionConfig) -> str | None:
     """The kd block's teacher; "self" is the fine-tuned model that the student starts from anyway."""
-    named = block.kd.teacher if block.kd else None
+    named: str | None = block.kd.teacher if block.kd else None
     if named in (None, "self"):
         return None
     if arguments.model_name_or_path:

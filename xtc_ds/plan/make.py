@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from xtc_ds.config import ActivationGroup, CompressionConfig, WeightGroup
+from xtc_ds.config import CompressionConfig
 from xtc_ds.errors import FormatError, PlanError, Problem
 from xtc_ds.formats import ActivationFormat, Grouping
 from xtc_ds.layer_kinds import kind_of, kinds_with, weight_shape
@@ -21,6 +21,8 @@ from xtc_ds.plan.shrink import pruned_modules
 from xtc_ds.plan.sizes import Sizes, count_sizes
 from xtc_ds.plan.stored import storage_problems
 from xtc_ds.plan.view import named_modules_after
+from xtc_ds.techniques.activation_quantization.config import ActivationGroup
+from xtc_ds.techniques.weight_quantization.config import WeightGroup
 
 __all__ = ["CompressionPlan", "make_plan"]
 

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from xtc_ds.config import ActivationGroup, SparseGroup, StructuredGroup, WeightGroup
 from xtc_ds.errors import Problem
 from xtc_ds.layer_kinds import kind_of, kinds_with
 from xtc_ds.plan.candidates import refusal
 from xtc_ds.plan.names import nearest
 from xtc_ds.plan.rows import Kind
+from xtc_ds.techniques.activation_quantization.config import ActivationGroup
+from xtc_ds.techniques.pruning.structured_config import StructuredGroup
+from xtc_ds.techniques.sparse_pruning.config import SparseGroup
+from xtc_ds.techniques.weight_quantization.config import WeightGroup
 
 __all__ = ["GroupMatch", "match_group", "match_groups"]
 

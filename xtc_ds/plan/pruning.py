@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import nn
 
-from xtc_ds.config import CompressionConfig, SparseGroup, StructuredGroup
+from xtc_ds.config import CompressionConfig
 from xtc_ds.errors import Problem
 from xtc_ds.layer_kinds import Operation, kind_of, kinds_with, weight_shape
 from xtc_ds.plan.matcher import match_groups
@@ -16,6 +16,9 @@ from xtc_ds.plan.pruning_ties import check_pruning_ties
 from xtc_ds.plan.related import Related, resolve_related
 from xtc_ds.plan.rows import SparseRow, StructuredRow
 from xtc_ds.pruning import kept_count, parse_pattern
+from xtc_ds.techniques.head_pruning.config import HeadGroup
+from xtc_ds.techniques.pruning.structured_config import StructuredGroup
+from xtc_ds.techniques.sparse_pruning.config import SparseGroup
 
 __all__ = ["PlannedPrunings", "plan_prunings"]
 
@@ -107,8 +110,9 @@ def _plan_module(
     shape = weight_shape(modules[name])
     units = shape[0]
     if technique == "head":
-        units = group.num_heads or 0
-        if not units or shape[1] % units:
+        assert isinstance(group, HeadGroup)
+        units = group.num_heads
+        if shape[1] % units:
             place = _key_path(config, "head_pruning", group, "num_heads")
             divisors = _divisors(shape[1])
             what = f"{units} heads do not divide the {shape[1]} inputs of '{name}'; "

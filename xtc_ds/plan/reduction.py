@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from xtc_ds.config import LayerReduction
 from xtc_ds.errors import PlanError, Problem
 from xtc_ds.plan.names import nearest
 from xtc_ds.plan.rows import ReductionRow
 from xtc_ds.plan.stack import LayerStack, even_layers, find_layer_stack
+from xtc_ds.techniques.layer_reduction.config import LayerReduction
 from xtc_ds.zero import full_shape
 
 __all__ = ["plan_reduction", "taken_over"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from xtc_ds.config.model import PruningMethod, Rounding
 from xtc_ds.formats import ActivationFormat, Grouping, WeightFormat, format_for_bits
 from xtc_ds.plan.schedule import BitSchedule
+from xtc_ds.techniques.sparse_pruning.config import PruningMethod
+from xtc_ds.techniques.weight_quantization.config import Rounding
 
 __all__ = ["ActivationRow", "Kind", "ReductionRow", "RelatedRow", "SparseRow", "StructuredRow", "WeightRow"]
 

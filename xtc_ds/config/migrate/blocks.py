@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["enabled", "groups_of", "is_new", "mapping", "shared_of"]
+from xtc_ds.config.schema import all_keys
+from xtc_ds.config.section import sections
 
-_NEW_KEYS = {"kd", "export", "keep_ratio", "granularity", "format", "exclude", "optional"}
+__all__ = ["enabled", "groups_of", "is_new", "mapping", "shared_of"]
 
 
 def mapping(holder: Any, key: str) -> dict[str, Any]:
@@ -33,8 +34,14 @@ def groups_of(block: dict[str, Any], technique: str) -> Iterator[tuple[str, dict
             yield name, group, mapping(group, "params")
 
 
-def is_new(value: Any) -> bool:
+def is_new(block: dict[str, Any]) -> bool:
     """Whether a block holds a key that the old library did not know, so that it was written for this one."""
+    old = {key.name for section, key in all_keys() if section.old and key.old is not None}
+    new = {key.name for section, key in all_keys() if section.old} - old
+    return _holds(block, new | {section.name for section in sections() if not section.old})
+
+
+def _holds(value: Any, keys: set[str]) -> bool:
     if isinstance(value, dict):
-        return any(key in _NEW_KEYS or is_new(inner) for key, inner in value.items())
-    return isinstance(value, list) and any(is_new(inner) for inner in value)
+        return any(key in keys or _holds(inner, keys) for key, inner in value.items())
+    return isinstance(value, list) and any(_holds(inner, keys) for inner in value)

@@ -2,74 +2,58 @@
 
 from __future__ import annotations
 
+from dataclasses import MISSING
 from typing import Any
 
+from xtc_ds.config.convert import to_json
+from xtc_ds.config.grouped_section import GroupedSection
+from xtc_ds.config.keys import UNSAID, Key
 from xtc_ds.config.locate import show_value
 from xtc_ds.config.migrate.blocks import enabled, groups_of, shared_of
 from xtc_ds.config.migrate.note import Note, note
+from xtc_ds.config.section import Section
 
 __all__ = ["migrate_groups"]
 
-_SHARED: dict[str, dict[str, Any]] = {
-    "weight_quantization": {
-        "schedule_offset": 0,
-        "quantize_groups": 1,
-        "quantization_type": "symmetric",
-        "rounding": "nearest",
-        "fp16_mixed_quantize": {"enabled": False},
-    },
-    "activation_quantization": {
-        "schedule_offset": 1000,
-        "quantization_type": "symmetric",
-        "range_calibration": "dynamic",
-    },
-    "sparse_pruning": {"schedule_offset": 1000, "method": "l1"},
-    "row_pruning": {"schedule_offset": 1000, "method": "l1"},
-    "head_pruning": {"schedule_offset": 1000, "method": "topk", "num_heads": None},
-    "channel_pruning": {"schedule_offset": 1000, "method": "l1"},
-}
-# Defaults where the documentation of the old library said something else than its code did.
-_DOCUMENTED = {"schedule_offset": 0, "range_calibration": "static"}
+
+def migrate_groups(section: Section[Any], block: dict[str, Any]) -> list[Note]:
+    """Write out what the old code took for a technique that is on; ``block`` is changed in place."""
+    if not isinstance(section, GroupedSection) or not section.old or not enabled(block, section.name):
+        return []
+    return _defaults(section, block) + _overrides(section, block) + _modules(section.name, block)
 
 
-def migrate_groups(block: dict[str, Any]) -> list[Note]:
-    """Write out what the old code took, for every technique that is on; ``block`` is changed in place."""
-    notes: list[Note] = []
-    for technique, defaults in _SHARED.items():
-        if enabled(block, technique):
-            notes += _defaults(block, technique, defaults)
-            notes += _overrides(block, technique, defaults)
-            notes += _modules(block, technique)
-    return notes
-
-
-def _defaults(block: dict[str, Any], technique: str, defaults: dict[str, Any]) -> list[Note]:
-    shared = shared_of(block, technique)
+def _defaults(section: GroupedSection[Any], block: dict[str, Any]) -> list[Note]:
+    shared = shared_of(block, section.name)
     notes = []
-    for key, documented in _DOCUMENTED.items():
-        if key in defaults and key not in shared and defaults[key] != documented:
-            shared[key] = defaults[key]
-            value = show_value(defaults[key])
-            before = f"left out; the documentation gave {show_value(documented)}, the code took {value}"
-            notes.append(note("written out", (technique, "shared_parameters", key), before, value))
+    for key in section.keys("shared", "both"):
+        if key.old is None or key.old.documented is UNSAID or key.name in shared:
+            continue
+        taken, documented = _taken(key), key.old.documented
+        if taken != documented:
+            shared[key.name] = taken
+            before = f"left out; the documentation gave {show_value(documented)}, the code took {show_value(taken)}"
+            place = (section.name, "shared_parameters", key.name)
+            notes.append(note("written out", place, before, show_value(taken)))
     return notes
 
 
-def _overrides(block: dict[str, Any], technique: str, defaults: dict[str, Any]) -> list[Note]:
+def _overrides(section: GroupedSection[Any], block: dict[str, Any]) -> list[Note]:
     """Keys in a group's params lost against the shared ones and their defaults; here they would win."""
-    shared = shared_of(block, technique)
+    shared = shared_of(block, section.name)
+    ignored = {key.name: key for key in section.keys("both") if key.old is not None and key.old.group_ignored}
     notes = []
-    for name, _, params in groups_of(block, technique):
-        for key in [key for key in params if key in defaults]:
-            value, force = params.pop(key), shared.get(key, defaults[key])
+    for name, _, params in groups_of(block, section.name):
+        for key in [key for key in params if key in ignored]:
+            value, force = params.pop(key), shared.get(key, _taken(ignored[key]))
             if value != force:
                 before = f"{show_value(value)}; ignored, shared_parameters won with {show_value(force)}"
                 now = "taken out, for the same training; here a key in params wins, so put it back if you meant it"
-                notes.append(note("removed", (technique, "different_groups", name, "params", key), before, now))
+                notes.append(note("removed", (section.name, "different_groups", name, "params", key), before, now))
     return notes
 
 
-def _modules(block: dict[str, Any], technique: str) -> list[Note]:
+def _modules(technique: str, block: dict[str, Any]) -> list[Note]:
     notes = []
     for name, group, _ in groups_of(block, technique):
         if "modules" not in group:
@@ -78,3 +62,10 @@ def _modules(block: dict[str, Any], technique: str) -> list[Note]:
             now = '["*"], every layer that the technique can take'
             notes.append(note("written out", (technique, "different_groups", name, "modules"), before, now))
     return notes
+
+
+def _taken(key: Key) -> Any:
+    """What the old code took where the key was left out; None where it had no default."""
+    assert key.old is not None
+    taken = key.default if key.old.default is UNSAID else key.old.default
+    return None if taken is MISSING else to_json(taken)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from xtc_ds.config.grouped_section import GroupedSection
 from xtc_ds.config.load import check_config
 from xtc_ds.config.locate import BLOCK
 from xtc_ds.config.migrate.blocks import is_new
 from xtc_ds.config.migrate.groups import migrate_groups
-from xtc_ds.config.migrate.moq import migrate_legacy
 from xtc_ds.config.migrate.note import Note
-from xtc_ds.config.migrate.pruning import migrate_prunings
-from xtc_ds.config.migrate.reduction import add_distillation, migrate_reduction
 from xtc_ds.config.migrate.top_level import note_rejected
-from xtc_ds.config.migrate.weights import migrate_weights
+from xtc_ds.config.section import sections
 from xtc_ds.errors import ConfigError, Problem
 
 __all__ = ["Migration", "migrate_config"]
@@ -30,22 +28,29 @@ class Migration:
     notes: tuple[Note, ...]
 
 
-def migrate_config(old: Mapping[str, Any], kd: bool = True) -> Migration:
+def migrate_config(old: Mapping[str, Any], skip: Collection[str] = ()) -> Migration:
     """Turn a DeepSpeed config with an old block into one that trains the same here; ``old`` is not changed.
 
-    ``kd`` adds the distillation that scripts used to hold where the old examples distilled. Raises
-    :class:`~xtc_ds.errors.ConfigError` if there is nothing to migrate, or with every problem of the new config.
+    skip: sections that are left as they are, such as "kd", which otherwise gets the distillation that scripts used to
+        hold where the old examples distilled.
+
+    Raises :class:`~xtc_ds.errors.ConfigError` if there is nothing to migrate, or with every problem of the new config.
     """
     config = copy.deepcopy(dict(old))
     given = config.get(BLOCK, {})
     block = given if isinstance(given, dict) else {}
     new = is_new(block)
-    notes = migrate_legacy(config, block)
+    notes = [
+        found
+        for section in sections()
+        if section.migrate_top_level is not None
+        for found in section.migrate_top_level(config, block)
+    ]
     if BLOCK not in config and not block:
         raise ConfigError([Problem(BLOCK, "missing, and no quantize_training is on: there is nothing to migrate")])
     if isinstance(given, dict):
         config[BLOCK] = block
-        notes += _already() if new else _steps(block, kd)
+        notes += _already() if new else _steps(block, skip)
     notes += note_rejected(config)
     errors, warnings = check_config(config)
     if errors:
@@ -54,9 +59,13 @@ def migrate_config(old: Mapping[str, Any], kd: bool = True) -> Migration:
     return Migration(config, tuple(notes))
 
 
-def _steps(block: dict[str, Any], kd: bool) -> list[Note]:
-    notes = migrate_groups(block) + migrate_weights(block) + migrate_prunings(block) + migrate_reduction(block)
-    return notes + (add_distillation(block) if kd else [])
+def _steps(block: dict[str, Any], skip: Collection[str]) -> list[Note]:
+    """What all techniques with groups have in common, then each section for itself, those with groups first."""
+    taken = [section for section in sections() if section.name not in skip]
+    notes = [found for section in taken for found in migrate_groups(section, block)]
+    for section in sorted(taken, key=lambda section: not isinstance(section, GroupedSection)):
+        notes += section.migrate(block) if section.migrate is not None else []
+    return notes
 
 
 def _already() -> list[Note]:

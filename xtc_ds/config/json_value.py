@@ -8,7 +8,7 @@ from typing import Any
 
 from xtc_ds.config.locate import Path
 
-__all__ = ["Finding", "to_plain"]
+__all__ = ["Finding", "to_json_value"]
 
 Finding = tuple[Path, str]
 
@@ -16,7 +16,7 @@ _DEEPEST = 32
 _LARGEST = 2**63 - 1
 
 
-def to_plain(value: object) -> tuple[Any, list[Finding]]:
+def to_json_value(value: object) -> tuple[Any, list[Finding]]:
     """A deep copy of ``value`` in dict, list, str, int, float, bool and None.
 
     What is not JSON (other types, NaN, infinities, keys that are no strings, nesting without end) is

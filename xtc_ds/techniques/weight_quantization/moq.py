@@ -8,7 +8,19 @@ from xtc_ds.config.locate import show_value
 from xtc_ds.config.migrate.blocks import enabled, mapping
 from xtc_ds.config.migrate.note import Note
 
-__all__ = ["migrate_legacy"]
+__all__ = ["OLD_TOP_LEVEL", "migrate_moq"]
+
+# Why these keys are refused where a config is read as it is.
+OLD_TOP_LEVEL = {
+    "quantize_training": (
+        "is no longer read by DeepSpeed and would be ignored; write compression_training.weight_quantization instead, "
+        "with start_bits, target_bits and quantization_period in the params of a group (xtc-ds migrate does so)"
+    ),
+    "eigenvalue": (
+        "is no longer read by DeepSpeed; take it out and set how fast the bits fall with "
+        "quantization_period in compression_training.weight_quantization"
+    ),
+}
 
 _TARGET = "compression_training.weight_quantization"
 # (path in quantize_training, default of the releases that read it, key here)
@@ -21,7 +33,7 @@ _SHARED = (("quantize_schedule.schedule_offset", 1000, "schedule_offset"), ("qua
 _READ = {"enabled", "quantize_type", "quantize_algo", "quantize_groups", "quantize_bits", "quantize_schedule"}
 
 
-def migrate_legacy(config: dict[str, Any], block: dict[str, Any]) -> list[Note]:
+def migrate_moq(config: dict[str, Any], block: dict[str, Any]) -> list[Note]:
     """Take both blocks out of ``config``; an enabled ``quantize_training`` becomes weight quantization of ``block``."""
     notes: list[Note] = []
     old = config.pop("quantize_training", None)

@@ -1,0 +1,79 @@
+"""What a piece of the block says: its values in force, and where each of them stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field
+from typing import Any
+
+from xtc_ds.config.convert import from_json
+from xtc_ds.config.keys import Key, keys_of
+from xtc_ds.config.locate import Path, show_value
+
+__all__ = ["Written"]
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """The keys of a plain piece, or those of one group over the shared ones. Their shapes fit the schema.
+
+    piece: the dataclass that describes the keys.
+    name: of the group; None for a plain piece, and for a group that shared keys alone make.
+    home, own: place and keys of the piece itself, or of a group's ``params``.
+    above, shared: place and keys of ``shared_parameters``. beside: the keys beside ``params``.
+    enabled: whether the piece is switched on.
+    whole: whether the keys of ``beside`` fit the schema, too.
+    """
+
+    piece: type
+    home: Path
+    own: Mapping[str, Any]
+    name: str | None = None
+    above: Path = ()
+    shared: Mapping[str, Any] = field(default_factory=dict)
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    enabled: bool = True
+    whole: bool = True
+
+    def __contains__(self, key: str) -> bool:
+        return any(key in level for level in (self.own, self.shared, self.beside))
+
+    def __getitem__(self, key: str) -> Any:
+        """The value in force as its annotation says: the written one, else the default, else None."""
+        described = self._key(key)
+        if key in self:
+            return from_json(self.json(key), described.annotation)
+        return None if described.default is MISSING else described.default
+
+    def json(self, key: str) -> Any:
+        """The value in force as JSON, None where nothing is written. An object of a group adds to the shared one."""
+        if key in self.own and isinstance(self.own[key], Mapping):
+            return {**self.shared.get(key, _NOTHING), **self.own[key]}
+        return next((level[key] for level in (self.own, self.beside, self.shared) if key in level), None)
+
+    def shown(self, key: str) -> str:
+        """The value in force, for a message."""
+        return show_value(self.json(key) if key in self else self[key])
+
+    def place(self, key: str, inner: str | None = None) -> Path:
+        """Where the value in force stands, or that of ``inner`` in the object ``key``."""
+        if inner is not None:
+            return (*(self.home if inner in self.own.get(key, _NOTHING) else self.above), key, inner)
+        if key in self.beside:
+            return (*self.home[:-1], key)
+        return (*(self.home if key in self.own or not self.above else self.above), key)
+
+    def values(self) -> dict[str, Any]:
+        """Every key that is written, in its annotated type."""
+        return {described.name: self[described.name] for described in keys_of(self.piece) if described.name in self}
+
+    def default(self, key: str) -> Any:
+        """The default of a key."""
+        return self._key(key).default
+
+    def _key(self, name: str) -> Key:
+        found = {described.name: described for described in keys_of(self.piece)}
+        assert name in found, f"{self.piece.__name__} has no key '{name}'"
+        return found[name]

@@ -1,0 +1,1 @@
+"""How the packed checkpoint is written."""

@@ -1,0 +1,42 @@
+"""The distillation that scripts of the old library wrote by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xtc_ds.config.keys import keys_of
+from xtc_ds.config.migrate.blocks import enabled, groups_of, mapping
+from xtc_ds.config.migrate.note import Note, note
+
+__all__ = ["migrate_kd"]
+
+# Written out with their defaults, so that the new config shows what is learned.
+_SHOWN = (
+    "teacher",
+    "temperature",
+    "hard_label_weight",
+    "logits_weight",
+    "hidden_weight",
+    "attention_weight",
+    "attention_type",
+)
+
+
+def migrate_kd(piece: type, block: dict[str, Any]) -> list[Note]:
+    """The ``kd`` block where the old examples distilled: with layer reduction, and with 1 or 2 bits.
+
+    piece: the dataclass of the ``kd`` block, which has the defaults.
+    """
+    bits = [params.get("target_bits") for _, _, params in groups_of(block, "weight_quantization")]
+    few = enabled(block, "weight_quantization") and any(found in (1, 2) for found in bits)
+    if not (few or mapping(block, "layer_reduction").get("enabled") is True):
+        return []
+    defaults = {key.name: key.default for key in keys_of(piece)}
+    block["kd"] = {"enabled": True, **{name: defaults[name] for name in _SHOWN}}
+    before = "code in the training script; the example's logits loss was divided by the number of classes as well"
+    now = "one-stage distillation: logits, hidden states and attention scores, weight 1 each; "
+    teacher = 'null: pass teacher= to xtc_ds.initialize, or write a folder, a hub id or "self" here'
+    return [
+        note("added", ("kd",), before, now + "take the loss out of the script, or use --no-kd"),
+        note("added", ("kd", "teacher"), "loaded by the script", teacher),
+    ]

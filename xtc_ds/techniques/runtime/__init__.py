@@ -1,0 +1,1 @@
+"""How the model computes while training."""

@@ -1,0 +1,85 @@
+"""Checks inside one group of ``weight_quantization``: bits that fit format, type, granularity and mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from xtc_ds.config.json_value import Finding
+from xtc_ds.config.locate import show_value
+from xtc_ds.config.written import Written
+from xtc_ds.techniques.weight_quantization.format_choices import formats_for
+
+__all__ = ["check_group", "warn_group"]
+
+# Binary and ternary have no zero point.
+_SYMMETRIC_BITS = (1, 1.58)
+
+
+def check_group(written: Written) -> Iterator[Finding]:
+    """Bits against each other, and against the format, the type and the granularity in force for the group."""
+    start, target = written.shown("start_bits"), written.shown("target_bits")
+    group = f"group {show_value(written.name)}"
+    if written["start_bits"] < written["target_bits"]:
+        message = f"below target_bits; found {start}; allowed: {target} (target_bits) or more"
+        yield written.place("start_bits"), message
+    if written["target_bits"] in _SYMMETRIC_BITS and written["quantization_type"] == "asymmetric":
+        what = f"{group} has {target} target_bits, which needs symmetric"
+        yield written.place("quantization_type"), f'{what}; found "asymmetric"; allowed: "symmetric"'
+    yield from _check_format(written)
+    if written["granularity"] == "row" and written["quantize_groups"] != 1:
+        what = f'granularity "row" ({group}) has one scale per row already'
+        allowed = 'allowed: 1, or granularity "tensor"'
+        yield written.place("quantize_groups"), f"{what}; found {written.shown('quantize_groups')}; {allowed}"
+
+
+def _check_format(written: Written) -> Iterator[Finding]:
+    fitting = {choice.name: choice for choice in formats_for(written["target_bits"])}
+    asked = written["format"]
+    if asked == "auto":
+        return
+    if asked not in fitting:
+        what = f"does not fit target_bits {written.shown('target_bits')}"
+    elif (
+        fitting[asked].symmetric_only
+        and written["quantization_type"] == "asymmetric"
+        and written["target_bits"] not in _SYMMETRIC_BITS  # there the type is wrong, and reported
+    ):
+        what = 'does not fit quantization_type "asymmetric"'
+        fitting = {name: choice for name, choice in fitting.items() if not choice.symmetric_only}
+    else:
+        return
+    allowed = ", ".join(show_value(name) for name in ("auto", *fitting))
+    yield written.place("format"), f"{what}; found {show_value(asked)}; allowed: {allowed}"
+
+
+def warn_group(written: Written) -> Iterator[Finding]:
+    """Keys that do nothing for the group, and keys that the old library left out in its forward mode."""
+    stochastic, mixing = written["rounding"] == "stochastic", written["fp16_mixed_quantize"]
+    if written["quantize_weight_in_forward"]:
+        yield from _left_out(written)
+    elif stochastic and _without_grid(written):
+        what = f"has no effect on group {show_value(written.name)}, which is binary or ternary"
+        yield written.place("rounding"), f'{what}; found "stochastic"'
+    if mixing.enabled and mixing.quantize_change_ratio == 0:
+        message = "the share of real weights never falls; found 0; allowed: more than 0"
+        yield written.place("fp16_mixed_quantize", "quantize_change_ratio"), message
+
+
+def _left_out(written: Written) -> Iterator[Finding]:
+    """What the old library did otherwise in forward mode."""
+    old = "the old library left this out while quantize_weight_in_forward is true"
+    same = "for the same training as there, write"
+    if written["start_bits"] != written["target_bits"]:
+        start, target = written.shown("start_bits"), written.shown("target_bits")
+        what = f"found {start}, which falls to {target} here; the old library used target_bits at once while"
+        yield written.place("start_bits"), f"{what} quantize_weight_in_forward is true; for that, write {target}"
+    if written["rounding"] == "stochastic":
+        yield written.place("rounding"), f'{old}; found "stochastic"; {same} "nearest"'
+    if written["fp16_mixed_quantize"].enabled:
+        yield written.place("fp16_mixed_quantize", "enabled"), f"{old}; found true; {same} false"
+
+
+def _without_grid(written: Written) -> bool:
+    """Whether the group starts binary or ternary, so that there is nothing to round up or down to."""
+    start, symmetric = written["start_bits"], written["quantization_type"] == "symmetric"
+    return start in (1, 1.58) or (start == 2 and symmetric and written["format"] != "integer")
