@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from xtc_ds.compat.memory import Memory, init_compression_was_called, recall
-from xtc_ds.compat.old_config import anything_enabled, block_of
+from xtc_ds.compat.old_config import anything_enabled, block_of, has_other_block
 from xtc_ds.config import read_config, split_config
 from xtc_ds.config.locate import BLOCK
 from xtc_ds.errors import ConfigError, EngineError
@@ -74,8 +74,7 @@ def _around_compressed(original: Initialize, given: dict[str, Any], source: Any,
     from xtc_ds.engine.wrapper import wrap_engine
 
     if _has_block(source):
-        block = block_of(source)
-        if block is not None and dict(block.raw) != dict(memory.plan.config.raw):
+        if has_other_block(source, memory.plan.config):
             logger.warning("deepspeed.initialize: init_compression got another block, and that one counts")
         given = _with_config(given, without_block(source))
     engine, *rest = original(**_with_scores(given))
@@ -111,7 +110,8 @@ def _around_plain(original: Initialize, given: dict[str, Any], source: Any) -> t
         logger.warning("deepspeed.initialize: the model is not compressed: %s", reason)
         return original(**plain)
     logger.warning("deepspeed.initialize: compressing the model as the compression_training block says")
-    return initialize(**_with_config(given, source))
+    # The parsed block, so that it is not validated twice.
+    return initialize(**_with_config(given, {**plain["config"], BLOCK: block}))
 
 
 def _left_alone(given: Mapping[str, Any]) -> str | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from xtc_ds.compat.memory import Memory, recall, remember
-from xtc_ds.compat.old_config import anything_enabled, block_of
+from xtc_ds.compat.old_config import anything_enabled, block_of, has_other_block
 from xtc_ds.compat.parallel import refuse_tensor_parallel
 from xtc_ds.compat.student import check_same_tensors
 from xtc_ds.config import CompressionConfig
@@ -71,16 +71,17 @@ def redundancy_clean(model: Any, deepspeed_config: Any, mpu: Any = None) -> Any:
     """
     module = unwrap(model)
     refuse_tensor_parallel(module, mpu)
-    block = block_of(deepspeed_config)
     memory = recall(module)
-    if memory is None and not any(True for _ in compressed_layers(module)):
-        if block is None or not anything_enabled(block):
-            return model
-        raise ExportError(
-            "redundancy_clean: the model was never compressed; call init_compression (or xtc_ds.initialize) before "
-            "training, or before loading a checkpoint of a compressed model"
-        )
-    if memory is not None and block is not None and dict(block.raw) != dict(memory.plan.config.raw):
+    if memory is None:
+        block = block_of(deepspeed_config)
+        if not any(True for _ in compressed_layers(module)):
+            if block is None or not anything_enabled(block):
+                return model
+            raise ExportError(
+                "redundancy_clean: the model was never compressed; call init_compression (or xtc_ds.initialize) before "
+                "training, or before loading a checkpoint of a compressed model"
+            )
+    elif has_other_block(deepspeed_config, memory.plan.config):
         logger.warning("redundancy_clean: the model was compressed by another block, and that one counts")
     from xtc_ds.freezing.bake import bake
 

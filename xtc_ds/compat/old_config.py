@@ -11,7 +11,7 @@ from xtc_ds.config.grouped_section import GroupedSection
 from xtc_ds.config.legacy import check_top_level
 from xtc_ds.config.locate import BLOCK
 
-__all__ = ["anything_enabled", "block_of", "get_compression_config"]
+__all__ = ["anything_enabled", "block_of", "get_compression_config", "has_other_block"]
 
 
 def block_of(deepspeed_config: Any) -> CompressionConfig | None:
@@ -24,6 +24,18 @@ def block_of(deepspeed_config: Any) -> CompressionConfig | None:
     if BLOCK not in config and not check_top_level(config):
         return None
     return load_config(config)[1]
+
+
+def has_other_block(deepspeed_config: Any, parsed: CompressionConfig) -> bool:
+    """Whether a config has a block, and another one than ``parsed``; only such a one is validated.
+
+    Raises ConfigError with all problems of a block that is another one.
+    """
+    config = read_config(deepspeed_config)
+    if not check_top_level(config) and config.get(BLOCK) == dict(parsed.raw):
+        return False
+    other = block_of(config)
+    return other is not None and dict(other.raw) != dict(parsed.raw)
 
 
 def anything_enabled(block: CompressionConfig) -> bool:
