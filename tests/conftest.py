@@ -16,6 +16,12 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import torch
+from hypothesis import settings
+
+# Property tests draw the same examples on every machine; ``--hypothesis-profile random`` draws others each time.
+settings.register_profile("fixed", derandomize=True)
+settings.register_profile("random")
+settings.load_profile("fixed")
 
 
 def free_port() -> int:

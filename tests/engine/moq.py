@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import xtc_ds
+from tests.half_precision import allow_fp16
 from tests.tiny import batch, block, ds_config, tiny_model
 from xtc_ds.layers import CompressedLinear
 
@@ -49,20 +50,6 @@ def moq_engine(
     )
     model = tiny_model(layers=2) if model is None else model
     return xtc_ds.initialize(model=model, config=config, model_parameters=list(model.parameters()))[0]
-
-
-@contextmanager
-def allow_fp16() -> Iterator[None]:
-    """DeepSpeed asks whether the processor has fast fp16 instructions; torch computes without them too."""
-    from deepspeed.accelerator import get_accelerator
-
-    accelerator = get_accelerator()
-    supported = accelerator.is_fp16_supported
-    accelerator.is_fp16_supported = lambda: True
-    try:
-        yield
-    finally:
-        accelerator.is_fp16_supported = supported
 
 
 @contextmanager

@@ -10,8 +10,8 @@ import torch
 import torch.distributed as dist
 
 import xtc_ds
-from tests.engine.moq import allow_fp16
 from tests.engine.rank_training import train
+from tests.half_precision import allow_fp16
 from tests.pruning.configs import all_prunings
 from tests.tiny import ds_config, tiny_model
 from xtc_ds.layers import compressed_layers

@@ -1,15 +1,12 @@
-"""Training runs on two ranks, started once with the deepspeed runner; figures go to one JSON file per rank.
+"""Training runs on two ranks; figures go to one JSON file per rank.
 
-Run as ``deepspeed --num_accelerators 2 scenarios.py OUT``. Every scenario trains a tiny classifier on the
+Run as ``deepspeed --num_accelerators 2 scenarios.py OUT NAME``. Every scenario trains tiny classifiers on the
 same global batches and notes what the tests assert.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +20,33 @@ from tests.engine.moq import two_rank_run
 from tests.engine.pruning_runs import PRUNING_RUNS, pruning_run
 from tests.engine.rank_training import train
 from tests.engine.teacher_runs import TEACHER_RUNS, refused_int8, teacher_run
+from tests.half_precision import fp16_supported
+from tests.ranks import write_figures
 from tests.tiny import batch, block, ds_config, tiny_model
 from xtc_ds.layers import compressed_layers
 from xtc_ds.zero import gathered
 
 STEPS = 3
-OUT = Path(next((argument for argument in sys.argv[1:] if not argument.startswith("--")), "."))
 KD = {"teacher": "self", "temperature": 2.0}
 MOQ_RUNS = [("fp32", 0), ("fp32", 1), ("fp32", 2), ("fp32", 3), ("bf16", 2), ("fp16", 1), ("fp16", 3)]
 
 
-def build(stage: int, bf16: bool = False, accumulation: int = 1, zero_init: bool = False, **kwargs: Any) -> Any:
+def build(
+    stage: int,
+    accumulation: int = 1,
+    zero_init: bool = False,
+    precision: dict[str, Any] | None = None,
+    **kwargs: Any,
+) -> Any:
     compression = block(reduction={"keep_number_layer": 2}, kd=KD, **kwargs)
     config = ds_config(
         compression,
         zero_optimization={"stage": stage},
-        bf16={"enabled": bf16},
         gradient_accumulation_steps=accumulation,
         train_micro_batch_size_per_gpu=4 // accumulation,
         optimizer={"type": "AdamW", "params": {"lr": 1e-3, "torch_adam": True}},
         zero_force_ds_cpu_optimizer=False,
+        **(precision or {}),
     )
     if zero_init:
         plain = {key: value for key, value in config.items() if key != "compression_training"}
@@ -79,17 +83,19 @@ def logits(model: Any) -> list[float]:
     return values
 
 
-def stage_run(stage: int, out: Path, bf16: bool) -> dict[str, Any]:
-    engine = build(stage, bf16)
+def stage_run(stage: int, out: Path, **precision: Any) -> dict[str, Any]:
+    """precision: DeepSpeed's piece of config that switches on bf16 or fp16."""
+    name = "-".join([str(stage), *precision])
+    engine = build(stage, precision=precision)
     losses = train(engine)
     levels = distinct_levels(engine)
     engine.eval()
     trained = logits(engine)
     frozen = xtc_ds.freeze(engine)
     shipped = logits(frozen)
-    folder = out / f"packed-{stage}-{bf16}"
+    folder = out / f"packed-{name}"
     report = xtc_ds.export_packed(frozen, folder)
-    engine.save_checkpoint(str(out / f"kept-{stage}-{bf16}"))
+    engine.save_checkpoint(str(out / f"kept-{name}"))
     dist.barrier()
     reloaded = logits(xtc_ds.load(folder).eval())
     more = train(engine, 1, STEPS)
@@ -158,35 +164,47 @@ def static_range_run() -> dict[str, Any]:
     return {"ranges": ranges}
 
 
-def main(out: Path) -> None:
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    # Gloo does without the extension, and compiling it takes most of a minute.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(verbose=False)
-    torch.set_num_threads(1)
-    figures: dict[str, Any] = {}
-    for stage in (0, 1, 2, 3):
-        figures[f"stage{stage}"] = stage_run(stage, out, bf16=False)
-    for stage in (1, 3):
-        figures[f"bf16-{stage}"] = stage_run(stage, out, bf16=True)
-    for stage in (0, 2, 3):
-        figures[f"resume{stage}"] = resume_run(stage, out)
-    figures["accumulation1"] = accumulation_run(1)
-    figures["accumulation2"] = accumulation_run(2)
-    figures["zero_init"] = zero_init_run()
-    for precision, stage in MOQ_RUNS:
-        figures[f"moq-{precision}-{stage}"] = two_rank_run(stage, precision, dist.get_rank())
-    for name in PRUNING_RUNS:
-        figures[name] = pruning_run(name, out)
-    for kind, stage in TEACHER_RUNS:
-        figures[f"teacher-{kind}-{stage}"] = teacher_run(kind, stage, out)
-    figures["refused_int8"] = refused_int8()
-    figures["static"] = static_range_run()
-    for stage in STAGES:
-        figures[f"collectives{stage}"] = collectives_run(stage, lambda engine, step: train(engine, 1, step))
-    (out / f"rank{dist.get_rank()}.json").write_text(json.dumps(figures))
+def stages(out: Path) -> dict[str, Any]:
+    figures = {f"stage{stage}": stage_run(stage, out) for stage in (0, 1, 2, 3)}
+    figures |= {f"bf16-{stage}": stage_run(stage, out, bf16={"enabled": True}) for stage in (1, 3)}
+    if fp16_supported():
+        fp16 = {"enabled": True, "initial_scale_power": 8}
+        figures |= {f"fp16-{stage}": stage_run(stage, out, fp16=fp16) for stage in (0, 1, 2, 3)}
+    return figures | {"zero_init": zero_init_run(), "static": static_range_run()}
 
+
+def resumed(out: Path) -> dict[str, Any]:
+    figures = {f"resume{stage}": resume_run(stage, out) for stage in (0, 2, 3)}
+    return figures | {f"accumulation{count}": accumulation_run(count) for count in (1, 2)}
+
+
+def moq(_: Path) -> dict[str, Any]:
+    return {f"moq-{kind}-{stage}": two_rank_run(stage, kind, dist.get_rank()) for kind, stage in MOQ_RUNS}
+
+
+def pruning(out: Path) -> dict[str, Any]:
+    return {name: pruning_run(name, out) for name in PRUNING_RUNS}
+
+
+def teachers(out: Path) -> dict[str, Any]:
+    figures = {f"teacher-{kind}-{stage}": teacher_run(kind, stage, out) for kind, stage in TEACHER_RUNS}
+    return figures | {"refused_int8": refused_int8()}
+
+
+def collectives(_: Path) -> dict[str, Any]:
+    return {
+        f"collectives{stage}": collectives_run(stage, lambda engine, step: train(engine, 1, step)) for stage in STAGES
+    }
+
+
+SCENARIOS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "stages": stages,
+    "resumed": resumed,
+    "moq": moq,
+    "pruning": pruning,
+    "teachers": teachers,
+    "collectives": collectives,
+}
 
 if __name__ == "__main__":
-    main(OUT)
-    os._exit(0)
+    write_figures(lambda out, name: SCENARIOS[name](out))

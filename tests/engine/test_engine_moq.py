@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import xtc_ds
-from tests.engine.moq import PRECISIONS, WATCHED, allow_fp16, moq_engine, old_quantizer, seen_weights, train
+from tests.engine.moq import PRECISIONS, WATCHED, moq_engine, old_quantizer, seen_weights, train
+from tests.half_precision import allow_fp16
 from tests.tiny import batch, tiny_model
 from xtc_ds.layers import compressed_layers
 

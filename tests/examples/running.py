@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from deepspeed.accelerator import get_accelerator
 
 import xtc_ds
 from tests.examples.example_models import MODELS, loss_of
@@ -48,18 +45,6 @@ def adapted(config: dict[str, Any], stage: int, ranks: int = 1) -> dict[str, Any
     if "optimizer" in config:
         config["optimizer"]["params"]["torch_adam"] = True
     return config
-
-
-@contextmanager
-def half_precision() -> Iterator[None]:
-    """Let DeepSpeed train in fp16 on processors without fast fp16 instructions: torch computes it there, slowly."""
-    accelerator = get_accelerator()
-    asked = accelerator.is_fp16_supported
-    accelerator.is_fp16_supported = lambda: True
-    try:
-        yield
-    finally:
-        accelerator.is_fp16_supported = asked
 
 
 def soon(config: dict[str, Any]) -> dict[str, Any]:

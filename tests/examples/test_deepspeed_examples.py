@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 import xtc_ds
 from tests.examples.example_models import MODELS, outputs_of, precision
-from tests.examples.running import CONFIGS, adapted, architecture_of, example, half_precision, soon, start, train
+from tests.examples.running import CONFIGS, adapted, architecture_of, example, soon, start, train
+from tests.half_precision import allow_fp16
 from xtc_ds.errors import ConfigError
 from xtc_ds.runtime.packed import PackedLayer
 
@@ -27,7 +28,7 @@ PRUNINGS = ("sparse_pruning", "row_pruning", "head_pruning", "channel_pruning")
 @pytest.fixture(scope="module", autouse=True)
 def _fp16() -> Iterator[None]:
     torch.set_num_threads(1)
-    with half_precision():
+    with allow_fp16():
         yield
 
 

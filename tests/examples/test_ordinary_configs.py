@@ -13,7 +13,8 @@ import pytest
 import torch
 
 import xtc_ds
-from tests.examples.running import CONFIGS, PATIENCE, half_precision
+from tests.examples.running import CONFIGS, PATIENCE
+from tests.half_precision import allow_fp16
 from tests.tiny import batch, block, tiny_model
 from xtc_ds.config.source import read_config
 from xtc_ds.errors import ConfigError
@@ -43,7 +44,7 @@ AUTO = "ordinary_huggingface_auto.json"
 @pytest.fixture(scope="module", autouse=True)
 def _fp16() -> Iterator[None]:
     torch.set_num_threads(1)
-    with half_precision():
+    with allow_fp16():
         yield
 
 

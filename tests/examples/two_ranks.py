@@ -6,22 +6,18 @@ masks are those of one rank with that batch.
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
-import deepspeed
 import torch
 import torch.distributed as dist
 
 import xtc_ds
 from tests.examples.example_models import outputs_of
-from tests.examples.running import adapted, architecture_of, example, half_precision, soon, start, train
+from tests.examples.running import adapted, architecture_of, example, soon, start, train
+from tests.half_precision import allow_fp16
+from tests.ranks import write_figures
 
-OUT = Path(next((argument for argument in sys.argv[1:] if not argument.startswith("--")), "."))
 ROWS = 8
 NAMES = ("bert_structural_4x1", "bert_template_everything", "cifar_channels")
 
@@ -44,17 +40,10 @@ def run(name: str, stage: int, ranks: int) -> dict[str, Any]:
     return figures
 
 
-def main(out: Path) -> None:
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    # Gloo does without the extension, and compiling it takes most of a minute.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(verbose=False)
-    torch.set_num_threads(1)
-    with half_precision():
-        figures = {name: run(name, 3, dist.get_world_size()) for name in NAMES}
-    (out / f"rank{dist.get_rank()}.json").write_text(json.dumps(figures))
+def measure(out: Path) -> dict[str, Any]:
+    with allow_fp16():
+        return {name: run(name, 3, dist.get_world_size()) for name in NAMES}
 
 
 if __name__ == "__main__":
-    main(OUT)
-    os._exit(0)
+    write_figures(measure)

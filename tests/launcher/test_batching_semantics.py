@@ -66,15 +66,27 @@ def test_the_order_of_global_batches_is_that_of_one_process(
     assert steps(1) == steps(2) == steps(3) == steps(6)
 
 
-@given(st.lists(st.integers(1, 60), min_size=40, max_size=150), WORLDS, st.integers(0, 2**31))
+def batches_of(lengths: list[int], world: int, epoch: int, seed: int) -> frozenset[frozenset[int]]:
+    """The micro-batches of an epoch without their order: which examples are together."""
+    return frozenset(frozenset(batch) for rank in epoch_of(lengths, 4, world, epoch, seed=seed) for batch in rank)
+
+
+# Two windows and more, of 4 global batches of 4 examples on up to 3 ranks.
+@given(st.lists(st.integers(1, 60), min_size=2 * 4 * 4 * 3, max_size=150), WORLDS, st.integers(0, 2**31))
 @settings(max_examples=40, deadline=None)
 def test_no_two_epochs_nor_seeds_have_the_same_batches(lengths: list[int], world: int, seed: int) -> None:
-    def batches(epoch: int, seed: int) -> frozenset[frozenset[int]]:
-        return frozenset(frozenset(batch) for rank in epoch_of(lengths, 4, world, epoch, seed=seed) for batch in rank)
+    epochs = [batches_of(lengths, world, epoch, seed) for epoch in range(4)]
+    assert len({*epochs, batches_of(lengths, world, 0, seed + 1)}) == 5  # other neighbours, not only another order
+    assert epochs[0] == batches_of(lengths, world, 0, seed)
 
-    epochs = [batches(epoch, seed) for epoch in range(4)]
-    assert len({*epochs, batches(0, seed + 1)}) == 5  # other neighbours, not only another order
-    assert epochs[0] == batches(0, seed)
+
+@given(st.permutations(range(1, 49)), st.integers(0, 2**31))
+@settings(max_examples=20, deadline=None)
+def test_within_one_window_examples_of_distinct_lengths_keep_their_neighbours(lengths: list[int], seed: int) -> None:
+    """Sorting leaves nothing to chance there but the order of the batches, which does change."""
+    assert len({batches_of(lengths, 3, epoch, seed) for epoch in range(4)}) == 1
+    steps = {str(epoch_of(lengths, 4, 3, epoch, seed=seed)) for epoch in range(8)}
+    assert len(steps) > 1
 
 
 def mrpc_lengths() -> list[int]:

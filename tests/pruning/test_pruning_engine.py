@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import xtc_ds
-from tests.engine.moq import allow_fp16
+from tests.half_precision import allow_fp16
 from tests.pruning.configs import all_prunings, pruning
 from tests.tiny import batch, block, ds_config, tiny_model
 

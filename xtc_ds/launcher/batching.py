@@ -27,6 +27,9 @@ class LengthGroupedBatchSampler(Sampler[list[int]]):
     the epoch, the window and the global batch size: any world size trains on the same batches in the same
     order. Each is cut into micro-batches, accumulation step by accumulation step and rank by rank.
 
+    Other epochs and seeds bring other examples together. Within a single window only examples of equal length
+    change places: there, if all lengths differ, epochs differ in the order of their batches alone.
+
     Every example occurs once in an epoch. When the global batch size does not divide their number, the
     permutation is continued from its own start until it does (fewer than one global batch of examples
     occur again), so that all ranks make equally many, equally large steps.
