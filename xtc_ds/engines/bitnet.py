@@ -58,7 +58,7 @@ def write_bitnet(frozen: nn.Module, folder: Path) -> Written:
 
 def _check(name: str, layer: PackedLayer, plain: PlainModel) -> None:
     spec = layer.spec
-    if not isinstance(plain.shape.get_submodule(name), nn.Linear):
+    if type(plain.shape.get_submodule(name)) is not nn.Linear:
         raise refuse("bitnet", name, "it is no nn.Linear, the only layer of this container", _OTHERS)
     if spec.format not in ("binary", "ternary"):
         raise refuse("bitnet", name, f"its weight is {spec.format or 'float'}, not binary or ternary", _OTHERS)

@@ -72,7 +72,7 @@ def _quantization(groups: dict[tuple[int, str, int], list[str]], ignored: list[s
 
 def _bits(name: str, layer: PackedLayer, plain: PlainModel) -> int:
     spec = layer.spec
-    if not isinstance(plain.shape.get_submodule(name), nn.Linear):
+    if type(plain.shape.get_submodule(name)) is not nn.Linear:
         raise refuse("compressed-tensors", name, "it is no nn.Linear, the only layer of this container", _OTHERS)
     if not spec.weight_format.affine or spec.weight_format.has_zero or spec.masked:
         raise refuse("compressed-tensors", name, f"its format {spec.format} has no zero at code 0", _OTHERS)

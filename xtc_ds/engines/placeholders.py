@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from xtc_ds.errors import ExportError
 from xtc_ds.kernels.integer_product import product_is_integer
 from xtc_ds.runtime.packed import PackedLayer, PackedSpec
 from xtc_ds.runtime.packed_layers import PackedConv2d
@@ -37,9 +39,10 @@ def placeholder(name: str, module: nn.Module) -> nn.Module | None:
         return _WrappedConv(module)
     if not isinstance(module, PackedLayer):
         return None
-    if isinstance(module, PackedConv2d):
-        return _Conv(name, module)
-    return (_Table if module.spec.kind == "embedding" else _Linear)(name, module)
+    made = _PLACEHOLDERS.get(module.spec.kind)
+    if made is None:
+        raise ExportError(f"{name}: a packed layer of the kind '{module.spec.kind}' has no form in other engines")
+    return made(name, module)
 
 
 def _node(op: str, name: str, inputs: tuple[Tensor, ...], shape: tuple[Any, ...]) -> Tensor:
@@ -118,3 +121,6 @@ def _wrapped(x: Tensor, axis: int, before: int, after: int) -> Tensor:
     parts = [x.narrow(axis, size - before, before)] if before else []
     parts += [x, x.narrow(axis, 0, after)] if after else [x]
     return torch.cat(parts, axis) if len(parts) > 1 else x
+
+
+_PLACEHOLDERS: dict[str, Callable[[str, Any], nn.Module]] = {"linear": _Linear, "embedding": _Table, "conv2d": _Conv}

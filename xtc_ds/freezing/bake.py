@@ -14,7 +14,7 @@ from xtc_ds.freezing.density import warn_of_density
 from xtc_ds.freezing.freeze import is_frozen, unwrap
 from xtc_ds.freezing.pruned_parts import PrunedParts
 from xtc_ds.freezing.shrinkage import set_attributes
-from xtc_ds.layer_kinds import layer_kind
+from xtc_ds.layer_kinds import layer_kind, layer_kind_of
 from xtc_ds.layers import CompressedLayer, compressed_layers, restore_class
 from xtc_ds.layers.masks import remove_pruning
 from xtc_ds.zero import is_partitioned, modifiable
@@ -70,14 +70,14 @@ def _write_tensors(model: nn.Module, parts: PrunedParts) -> None:
     for name, module in model.named_modules():
         if not isinstance(module, CompressedLayer) and name not in parts.modules:
             continue
-        for key in ("weight", "bias"):
-            parameter = module._parameters.get(key)
+        kind = layer_kind_of(module)
+        assert kind is not None
+        for key in kind.tensors:
+            parameter, buffer = module._parameters.get(key), module._buffers.get(key)
             # Tied weights are written once: codes of codes may differ.
             if parameter is not None and id(parameter) not in written and _changes(module, key, name, parts):
                 written.add(id(parameter))
                 _write(parts, name, module, key, parameter)
-        for key in ("running_mean", "running_var"):
-            buffer = module._buffers.get(key)
             if buffer is not None:
                 module._buffers[key] = parts.applied(name, key, buffer)
 

@@ -87,9 +87,9 @@ class Freezer:
         spec = self._spec(name, module)
         layer = build_packed(spec, module, module.weight.dtype)  # type: ignore[arg-type]
         self._fill_weight(layer, name, module)
-        bias = getattr(module, "bias", None)
-        if bias is not None:
-            layer._parameters["bias"] = self.tensor(bias, True)  # type: ignore[assignment]
+        for key in module.layer_kind.tensors.keys() - {"weight"}:
+            if (old := module._parameters.get(key)) is not None:
+                layer._parameters[key] = self.tensor(old, True)  # type: ignore[assignment]
         if hasattr(module, "activation_quantizer"):
             if not module.activation_quantizer.calibrated:  # type: ignore[union-attr]
                 raise ExportError(

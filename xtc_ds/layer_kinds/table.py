@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from xtc_ds.errors import PlanError
 from xtc_ds.layer_kinds.builtin import BUILTIN
 from xtc_ds.layer_kinds.kind import LayerKind, Operation
 from xtc_ds.zero import full_shape
@@ -36,9 +37,9 @@ _PACKED: dict[str, Any] = {}
 
 
 def register_kind(kind: LayerKind) -> None:
-    """Add a kind of layers. Raises ValueError where one of that name exists."""
+    """Add a kind of layers. Raises PlanError where one of that name exists."""
     if kind.name in _KINDS:
-        raise ValueError(f"a layer kind named '{kind.name}' is registered already")
+        raise PlanError(f"layer kind '{kind.name}' is registered already")
     _KINDS[kind.name] = kind
 
 
