@@ -16,7 +16,7 @@ from importlib.metadata import entry_points
 
 from xtc_ds.errors import ConfigError
 
-__all__ = ["BUILT_IN_TECHNIQUES", "TECHNIQUE_ENTRY_POINTS", "import_from_techniques"]
+__all__ = ["BUILT_IN_TECHNIQUES", "TECHNIQUE_ENTRY_POINTS", "import_from_techniques", "register_entry_points"]
 
 # In the order in which they stand in the schema and the documentation. A new technique is one line here.
 BUILT_IN_TECHNIQUES = (
@@ -55,3 +55,18 @@ def _import_part(package: str, module: str) -> None:
     imported = importlib.import_module(package)
     if hasattr(imported, "__path__") and importlib.util.find_spec(f"{package}.{module}") is not None:
         importlib.import_module(f"{package}.{module}")
+
+
+@cache
+def register_entry_points(group: str) -> None:
+    """Call every function that other distributions name in the entry-point group, so that it registers what they have.
+
+    Raises ConfigError, which names the entry point, where one cannot be imported.
+    """
+    for entry in entry_points(group=group):
+        try:
+            register = entry.load()
+        except (ImportError, AttributeError) as error:
+            place = f"the entry point {entry.name} = {entry.value} ({group})"
+            raise ConfigError(f"{place} cannot be imported: {error}; mend or uninstall that package") from error
+        register()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +104,18 @@ def test_baking_cuts_its_own_tensors_too() -> None:
 def test_a_name_is_taken_once() -> None:
     with pytest.raises(PlanError, match="layer kind 'GatedLinear' is registered already"):
         register()
+
+
+def test_a_package_brings_one_by_its_entry_point(tmp_path: Path) -> None:
+    folder = tmp_path / "gates-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: gates\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text("[xtc_ds.layer_kinds]\ngated = tests.extension.toy_layer:register\n")
+    code = (
+        "from tests.extension.toy_layer import Gates; from xtc_ds.layer_kinds import kind_of, packed_kinds;"
+        "print(kind_of(Gates().inner), 'gated_linear' in packed_kinds())"
+    )
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    environment = {**os.environ, "PYTHONPATH": path}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["GatedLinear", "True"]

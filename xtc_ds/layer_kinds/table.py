@@ -1,7 +1,11 @@
 """The table of layer kinds, and the classes that other rooms provide for them.
 
 A kind is registered with ``register_kind``. The layer that trains (``xtc_ds.layers``) and the one that is shipped
-(``xtc_ds.runtime``) are registered where they are defined.
+(``xtc_ds.runtime``) are registered where they are defined. Another distribution names a function that registers its
+own kinds in the entry-point group ``xtc_ds.layer_kinds``::
+
+    [project.entry-points."xtc_ds.layer_kinds"]
+    gated_linear = "my_package.gated_linear:register"
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from xtc_ds.errors import PlanError
+from xtc_ds.extensions import register_entry_points
 from xtc_ds.layer_kinds.builtin import BUILTIN
 from xtc_ds.layer_kinds.kind import LayerKind, Operation
 from xtc_ds.zero import full_shape
@@ -36,6 +41,11 @@ _COMPRESSED: dict[str, type[nn.Module]] = {}
 _PACKED: dict[str, Any] = {}
 
 
+def _all_kinds() -> dict[str, LayerKind]:
+    register_entry_points("xtc_ds.layer_kinds")
+    return _KINDS
+
+
 def register_kind(kind: LayerKind) -> None:
     """Add a kind of layers. Raises PlanError where one of that name exists."""
     if kind.name in _KINDS:
@@ -57,28 +67,28 @@ def register_packed(name: str, cls: type[nn.Module]) -> None:
 
 def layer_kind(name: str) -> LayerKind:
     """The kind of that name. Raises KeyError where there is none."""
-    return _KINDS[name]
+    return _all_kinds()[name]
 
 
 def kind_of(module: nn.Module) -> str | None:
     """The name of the kind of a module that is not compressed; None for a module of no kind."""
-    return next((kind.name for kind in _KINDS.values() if kind.is_one(module)), None)
+    return next((kind.name for kind in _all_kinds().values() if kind.is_one(module)), None)
 
 
 def layer_kind_of(module: nn.Module) -> LayerKind | None:
     """The kind of a module, or the one that a compressed module was of; None for a module of no kind."""
     own: LayerKind | None = getattr(type(module), "layer_kind", None)
-    return own or next((kind for kind in _KINDS.values() if kind.is_one(module)), None)
+    return own or next((kind for kind in _all_kinds().values() if kind.is_one(module)), None)
 
 
 def kinds_with(*operations: Operation) -> tuple[str, ...]:
     """Names of the kinds whose layers do one of these operations, in the order of registration."""
-    return tuple(kind.name for kind in _KINDS.values() if kind.operation in operations)
+    return tuple(kind.name for kind in _all_kinds().values() if kind.operation in operations)
 
 
 def looks_like_a_layer(module: nn.Module) -> bool:
     """Whether a module is of a kind's class or a subclass of it."""
-    return any(kind.base is not None and isinstance(module, kind.base) for kind in _KINDS.values())
+    return any(kind.base is not None and isinstance(module, kind.base) for kind in _all_kinds().values())
 
 
 def weight_shape(module: nn.Module) -> tuple[int, ...]:
@@ -94,9 +104,11 @@ def compressed_class(name: str) -> type[nn.Module]:
 
 def packed_class(name: str) -> Any:
     """The class of packed layers that files call ``name``. Raises KeyError where none is registered."""
+    _all_kinds()
     return _PACKED[name]
 
 
 def packed_kinds() -> tuple[str, ...]:
     """What files may call packed layers."""
+    _all_kinds()
     return tuple(_PACKED)
