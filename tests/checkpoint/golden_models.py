@@ -160,7 +160,7 @@ def _fill(layer: nn.Module, plain: nn.Module, generator: torch.Generator) -> Non
     layer.weight.data.copy_(weight_format.pack(codes))  # type: ignore[union-attr, operator]
     groups = spec.grouping.count(spec.shape)
     layer.weight_scale.copy_(torch.arange(1, groups + 1) / 32)  # type: ignore[operator]
-    if weight_format.has_zero:
+    if "weight_zero" in layer._buffers:
         layer.weight_zero.copy_(torch.arange(groups) / 4 - 1)  # type: ignore[operator]
     if spec.sparse is not None:
         assert mask is not None

@@ -79,8 +79,7 @@ def test_binary_is_its_formula(w_GN: Tensor) -> None:
     encoded = get_format("binary").encode(w_GN)
     twins = [twin_binary(row) for row in w_GN.tolist()]
     assert_is(encoded, [codes for codes, _ in twins], [alpha for _, alpha in twins])
-    assert encoded.zero is None
-    assert encoded.offset == 0
+    assert encoded.parts.keys() == {"scale"}
     expected = [[code * float(alpha) for code in codes] for codes, alpha in twins]
     assert torch.equal(encoded.decode(), torch.tensor(expected))
 
@@ -102,7 +101,7 @@ def test_symmetric_is_its_formula(bits: int, w_GN: Tensor) -> None:
     encoded = get_format(f"int{bits}").encode(w_GN)
     twins = [twin_symmetric(row, bits) for row in w_GN.tolist()]
     assert_is(encoded, [codes for codes, _ in twins], [scale for _, scale in twins])
-    assert encoded.zero is None
+    assert encoded.parts.keys() == {"scale"}
     expected = [[float(F32(code) * scale) for code in codes] for codes, scale in twins]
     assert torch.equal(encoded.decode(), torch.tensor(expected))
 
@@ -115,9 +114,7 @@ def test_asymmetric_is_its_formula(bits: int, w_GN: Tensor) -> None:
     twins = [twin_asymmetric(row, bits) for row in w_GN.tolist()]
     shift = 2 ** (bits - 1)
     assert_is(encoded, [[code - shift for code in codes] for codes, _, _ in twins], [twin[1] for twin in twins])
-    assert encoded.zero is not None
-    assert encoded.offset == shift
-    assert encoded.zero.flatten().tolist() == [float(zero) for _, _, zero in twins]
+    assert encoded.parts["zero"].flatten().tolist() == [float(zero) for _, _, zero in twins]
     expected = [[float(F32(code) * scale + zero) for code in codes] for codes, scale, zero in twins]
     assert torch.equal(encoded.decode(), torch.tensor(expected))
 
@@ -137,14 +134,14 @@ def test_any_weights_give_codes_in_range_and_finite_values(name: str, w_GN: Tens
     assert encoded.codes.dtype == (torch.int8 if weight_format.bits <= 8 else torch.int32)
     weight_format.check_codes(encoded.codes)
     assert bool((encoded.scale >= 0).all())
-    assert (encoded.zero is not None) == weight_format.has_zero
-    assert encoded.offset == weight_format.code_offset
+    assert tuple(encoded.parts) == tuple(part.name for part in weight_format.parts)
+    assert encoded.format is weight_format
     values = encoded.decode()
     assert values.dtype == torch.float32
     assert bool(values.isfinite().all())
     if weight_format.bits <= 8:
         codes = weight_format.unpack(weight_format.pack(encoded.codes), w_GN.numel()).reshape(w_GN.shape)
-        assert torch.equal(Encoded(codes, encoded.scale, encoded.zero, encoded.offset).decode(), values)
+        assert torch.equal(Encoded(codes, encoded.parts, weight_format).decode(), values)
 
 
 @pytest.mark.parametrize("name", SYMMETRIC + ASYMMETRIC)

@@ -18,7 +18,10 @@ def test_names_give_the_format_of_that_name() -> None:
         low, high = weight_format.code_range
         assert low < high
         assert weight_format.bits == pytest.approx(math.log2(high - low + 1 - (name == "binary")))
-        assert weight_format.has_zero == name.endswith("_asymmetric")
+        shifted = name.endswith("_asymmetric")
+        assert [part.name for part in weight_format.parts] == (["scale", "zero"] if shifted else ["scale"])
+        assert weight_format.affine and weight_format.scaled_codes != shifted
+        assert (weight_format.zero_format is None) == shifted
         assert name in repr(weight_format)
 
 

@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from xtc_ds.formats import Grouping, fake_quantize_weight, format_names, get_format, rounding_seed, uniform_noise
+from xtc_ds.formats import (
+    AffineFormat,
+    Grouping,
+    fake_quantize_weight,
+    format_names,
+    get_format,
+    rounding_seed,
+    uniform_noise,
+)
 
 GRIDS = [f"int{bits}{kind}" for bits in (2, 3, 4, 8, 12) for kind in ("", "_asymmetric")]
 
@@ -24,8 +32,8 @@ def test_a_weight_becomes_one_of_its_two_neighbours_on_the_grid(name: str) -> No
     encoded = fmt.encode_stochastic(w_GN, noise_for(w_GN, 5))
     nearest = fmt.encode(w_GN)
     assert torch.equal(encoded.scale, nearest.scale)
-    zero = 0.0 if encoded.zero is None else encoded.zero
-    place = (w_GN - zero) / encoded.scale - fmt.code_offset
+    assert isinstance(fmt, AffineFormat)
+    place = (w_GN - encoded.parts.get("zero", torch.zeros(()))) / encoded.scale - fmt.code_offset
     low = place.floor()
     bottom, top = fmt.code_range
     assert bool(((encoded.codes == low.clamp(bottom, top)) | (encoded.codes == (low + 1).clamp(bottom, top))).all())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from xtc_ds.formats import get_format
+from xtc_ds.formats import AffineFormat, get_format
 from xtc_ds.kernels.native import lookup, native_library
 from xtc_ds.kernels.unpack_rows import unpack_rows
 
@@ -20,6 +20,7 @@ FORMATS = ("binary", "ternary", "int2", "int4", "int8", "int2_asymmetric", "int4
 def test_rows_have_the_bits_of_the_slow_way(name: str, per_row: bool) -> None:
     torch.manual_seed(0)
     weight_format = get_format(name)
+    assert isinstance(weight_format, AffineFormat)
     low, high = weight_format.code_range
     for rows, width in ((1, 1), (5, 3), (7, 16), (9, 40), (300, 768)):
         codes = torch.randint(low, high + 1, (rows, width), dtype=torch.int8)

@@ -40,9 +40,8 @@ def test_the_packed_layer_is_the_dispatch(name: str, calibration: str) -> None:
         product = TritonProduct(weight_format, (21, 35), activation, whole_bytes)
         for x in (randn(2, 2, 35), randn(35), randn(0, 35)) if name == "binary" else (randn(2, 35),):
             assert TritonProduct.possible(x, weight_format, PER_ROW, (21, 35), activation)
-            expected = linear_on_codes(
-                x, Encoded(codes, scale.unsqueeze(1)), weight_format, PER_ROW, activation, range_, bias
-            )
+            weight = Encoded(codes, {"scale": scale.unsqueeze(1)}, weight_format)
+            expected = linear_on_codes(x, weight, weight_format, PER_ROW, activation, range_, bias)
             found = product(x, packed, scale, bias, range_)
             assert torch.equal(found, expected.reshape(*x.shape[:-1], 21))
 

@@ -48,7 +48,7 @@ def read_spec(entry: dict[str, Any]) -> PackedSpec:
     if len(shape) != packed_class(kind).dimensions:
         raise ValueError(f"shape {shape} of a {kind}")
     masked = entry.get("masked", False)
-    if type(masked) is not bool or (masked and not _has_zero(entry["format"])):
+    if type(masked) is not bool or (masked and not _needs_mask(entry["format"])):
         raise ValueError(f"masked {masked!r} of format {entry['format']!r}")
     spec = PackedSpec(
         kind=kind,
@@ -76,8 +76,8 @@ def _format(name: Any) -> str | None:
     return None if name is None else str(name)
 
 
-def _has_zero(name: Any) -> bool:
-    return name is not None and get_format(str(name)).has_zero
+def _needs_mask(name: Any) -> bool:
+    return name is not None and get_format(str(name)).zero_format is None
 
 
 def _activation(content: Any) -> ActivationFormat:
@@ -89,9 +89,13 @@ def _activation(content: Any) -> ActivationFormat:
 
 def _sparse(content: Any, entry: dict[str, Any], shape: tuple[int, ...]) -> SparseStorage:
     kept, text, kept_format = _whole(content["kept"], 0), content["pattern"], content["format"]
-    allowed = (entry["format"], "binary") if entry["format"] == "ternary" else (entry["format"],)
     masked = bool(entry.get("masked", False))
-    if kept_format not in allowed or entry["kind"] == "embedding" or masked != _has_zero(entry["format"]):
+    holds = kept_format is not None and get_format(str(kept_format)).zero_format == entry["format"]
+    if (
+        not (kept_format == entry["format"] or holds)
+        or entry["kind"] == "embedding"
+        or masked != _needs_mask(entry["format"])
+    ):
         raise ValueError(f"sparse {content!r} of a {entry['kind']} of format {entry['format']!r}")
     if kept > math.prod(shape):
         raise ValueError(f"kept {kept} of {math.prod(shape)} weights")

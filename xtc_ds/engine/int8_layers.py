@@ -54,7 +54,7 @@ class Int8Linear(nn.Module):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, x: Tensor) -> Tensor:
         if not self.tiled:
-            weight = Encoded(self.codes, self.scale.unsqueeze(1))
+            weight = Encoded(self.codes, {"scale": self.scale.unsqueeze(1)}, _WEIGHT)
             return linear_on_codes(x, weight, _WEIGHT, _ROWS, _INPUT, None, self.bias)
         layer = self._bound or self._bind()
         x_TI = x.reshape(-1, self.in_features)

@@ -74,7 +74,7 @@ def _bits(name: str, layer: PackedLayer, plain: PlainModel) -> int:
     spec = layer.spec
     if type(plain.shape.get_submodule(name)) is not nn.Linear:
         raise refuse("compressed-tensors", name, "it is no nn.Linear, the only layer of this container", _OTHERS)
-    if not spec.weight_format.affine or spec.weight_format.has_zero or spec.masked:
+    if not spec.weight_format.scaled_codes or spec.masked:
         raise refuse("compressed-tensors", name, f"its format {spec.format} has no zero at code 0", _OTHERS)
     low, high = spec.weight_format.code_range
     # Two levels are -1 and +1 of four: one bit would be -1 and 0.

@@ -120,7 +120,7 @@ def _add_packed(writer: Any, gguf_name: str, name: str, layer: PackedLayer) -> N
 
 def _block_type(name: str, layer: PackedLayer) -> BlockType:
     spec = layer.spec
-    if not spec.weight_format.affine or spec.weight_format.has_zero or spec.masked:
+    if not spec.weight_format.scaled_codes or spec.masked:
         raise refuse("gguf", name, f"its format {spec.format} has no zero at code 0", _OTHERS)
     low, high = spec.weight_format.code_range
     codes = (-1, 1) if spec.format == "binary" else tuple(range(low, high + 1))

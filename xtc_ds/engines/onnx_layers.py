@@ -14,6 +14,7 @@ from torch import Tensor
 from xtc_ds.engines.onnx_builder import FLOAT, UINT8, OnnxBuilder
 from xtc_ds.engines.onnx_unpack import codes_of_layer, codes_of_rows
 from xtc_ds.engines.placeholders import range_axes
+from xtc_ds.formats import AffineFormat
 from xtc_ds.layers import RangeObserver
 from xtc_ds.runtime.packed import PackedLayer
 
@@ -95,11 +96,8 @@ def decoded_weight(b: OnnxBuilder, name: str, layer: PackedLayer) -> str:
     spec = layer.spec
     groups = spec.grouping.count(spec.shape)
     values = b.reshape(b.cast(codes_of_layer(b, name, layer), FLOAT), (groups, -1))
-    scale = b.tensor(f"{name}.weight_scale", _floats(layer.weight_scale).reshape(-1, 1))
-    zero = None
-    if layer.weight_zero is not None:
-        zero = b.tensor(f"{name}.weight_zero", _floats(layer.weight_zero).reshape(-1, 1))
-    weight = b.reshape(_decode(b, layer, values, scale, zero), spec.shape)
+    parts = {key: b.tensor(f"{name}.weight_{key}", _floats(part)) for key, part in layer.parts().items()}
+    weight = b.reshape(_decode(b, layer, values, parts), spec.shape)
     mask = layer.mask() if spec.masked else None
     if mask is None:
         return weight
@@ -114,12 +112,11 @@ def embedding(b: OnnxBuilder, name: str, layer: PackedLayer, ids: str) -> str:
         return b.node("Gather", decoded_weight(b, name, layer), ids, axis=0)
     codes = b.cast(codes_of_rows(b, name, layer, ids), FLOAT)
 
-    def of_rows(key: str, values: NDArray[np.float32]) -> str:
-        table = b.tensor(f"{name}.{key}", values.reshape(-1, 1))
-        return table if len(values) == 1 else b.node("Gather", table, ids, axis=0)
+    def of_rows(key: str, values_G1: Tensor) -> str:
+        table = b.tensor(f"{name}.weight_{key}", _floats(values_G1))
+        return table if len(values_G1) == 1 else b.node("Gather", table, ids, axis=0)
 
-    zero = None if layer.weight_zero is None else of_rows("weight_zero", _floats(layer.weight_zero))
-    return _decode(b, layer, codes, of_rows("weight_scale", _floats(layer.weight_scale)), zero)
+    return _decode(b, layer, codes, {key: of_rows(key, part) for key, part in layer.parts().items()})
 
 
 #: what each traced node stands for
@@ -131,12 +128,13 @@ LAYERS: dict[str, Callable[..., str]] = {
 }
 
 
-def _decode(b: OnnxBuilder, layer: PackedLayer, values: str, scale: str, zero: str | None) -> str:
-    offset = layer.spec.weight_format.code_offset
-    if offset:
-        values = b.node("Add", values, b.scalar(float(offset)))
-    values = b.node("Mul", values, scale)
-    return values if zero is None else b.node("Add", values, zero)
+def _decode(b: OnnxBuilder, layer: PackedLayer, values: str, parts: dict[str, str]) -> str:
+    weight_format = layer.spec.weight_format
+    assert isinstance(weight_format, AffineFormat), "others are decoded before they are traced"
+    if weight_format.code_offset:
+        values = b.node("Add", values, b.scalar(float(weight_format.code_offset)))
+    values = b.node("Mul", values, parts["scale"])
+    return b.node("Add", values, parts["zero"]) if weight_format.has_zero else values
 
 
 def _nonzero(b: OnnxBuilder, scale: str) -> str:

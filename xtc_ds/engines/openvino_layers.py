@@ -14,6 +14,7 @@ from openvino import opset15 as ops
 from xtc_ds.engines.byte_tables import byte_table, codes_per_byte, rows_of_bytes
 from xtc_ds.engines.openvino_constants import codes_of_layer, constant
 from xtc_ds.engines.placeholders import range_axes
+from xtc_ds.formats import AffineFormat
 from xtc_ds.layers import RangeObserver
 from xtc_ds.runtime.packed import PackedLayer
 
@@ -60,10 +61,8 @@ def decoded_weight(layer: PackedLayer) -> Any:
     spec = layer.spec
     values = ops.convert(codes_of_layer(layer), "f32")
     values = ops.reshape(values, constant(np.array([spec.grouping.count(spec.shape), -1])), False)
-    zero = None if layer.weight_zero is None else _column(layer.weight_zero)
-    weight = ops.reshape(
-        _decode(layer, values, _column(layer.weight_scale), zero), constant(np.array(spec.shape)), False
-    )
+    parts = {key: _column(part) for key, part in layer.parts().items()}
+    weight = ops.reshape(_decode(layer, values, parts), constant(np.array(spec.shape)), False)
     mask = layer.mask() if spec.masked else None
     if mask is None:
         return weight
@@ -90,8 +89,7 @@ def embedding(layer: PackedLayer, ids: Any) -> Any:
     def of_rows(values: Any) -> Any:
         return _column(values) if values.numel() == 1 else ops.gather(_column(values), ids, axis)
 
-    zero = None if layer.weight_zero is None else of_rows(layer.weight_zero)
-    return _decode(layer, ops.convert(codes, "f32"), of_rows(layer.weight_scale), zero)
+    return _decode(layer, ops.convert(codes, "f32"), {key: of_rows(part) for key, part in layer.parts().items()})
 
 
 #: what each traced node stands for
@@ -118,10 +116,12 @@ def _input_scale(layer: PackedLayer, x: Any) -> Any:
     return ops.multiply(largest, _f(2 / 2**activation.bits))
 
 
-def _decode(layer: PackedLayer, values: Any, scale: Any, zero: Any) -> Any:
-    offset = layer.spec.weight_format.code_offset
-    values = ops.multiply(ops.add(values, _f(offset)) if offset else values, scale)
-    return values if zero is None else ops.add(values, zero)
+def _decode(layer: PackedLayer, values: Any, parts: dict[str, Any]) -> Any:
+    weight_format = layer.spec.weight_format
+    assert isinstance(weight_format, AffineFormat), "others are decoded before they are traced"
+    offset = weight_format.code_offset
+    values = ops.multiply(ops.add(values, _f(offset)) if offset else values, parts["scale"])
+    return ops.add(values, parts["zero"]) if weight_format.has_zero else values
 
 
 def _nonzero(scale: Any) -> Any:

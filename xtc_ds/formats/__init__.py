@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from xtc_ds.formats.activation import ActivationFormat
-from xtc_ds.formats.base import Encoded, WeightFormat
+from xtc_ds.formats.affine import AffineFormat
+from xtc_ds.formats.base import Encoded, Part, WeightFormat
+from xtc_ds.formats.fake_quantize import fake_quantize_activation, fake_quantize_weight
 from xtc_ds.formats.grouping import Grouping
 from xtc_ds.formats.registry import format_for_bits, format_names, get_format, register_format
 from xtc_ds.formats.sparse import SparseStorage, smallest_storage
 from xtc_ds.formats.stochastic import rounding_seed, uniform_noise
-from xtc_ds.formats.straight_through import fake_quantize_activation, fake_quantize_weight
 
 __all__ = [
     "ActivationFormat",
+    "AffineFormat",
     "Encoded",
     "Grouping",
+    "Part",
     "SparseStorage",
     "WeightFormat",
     "fake_quantize_activation",

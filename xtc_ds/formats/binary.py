@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from xtc_ds.errors import FormatError
-from xtc_ds.formats.base import Encoded, WeightFormat
+from xtc_ds.formats.affine import AffineFormat
+from xtc_ds.formats.base import Encoded
 from xtc_ds.formats.bits import check_padding, pack_bits, packed_size, unpack_bits
 
 __all__ = ["BinaryFormat"]
 
 
-class BinaryFormat(WeightFormat):
+class BinaryFormat(AffineFormat):
     """``w_hat = alpha * sign(w)``, ``alpha = mean |w|`` of the group (XTC; Rastegari et al. 2016, eq. 6).
 
     ``sign(0)`` is +1, so that two levels are two levels; packed, a set bit is +1.
@@ -21,13 +22,13 @@ class BinaryFormat(WeightFormat):
     name = "binary"
     bits = 1.0
     code_range = (-1, 1)
-    affine = True
+    zero_format = "ternary"
 
     def encode(self, w_GN: Tensor) -> Encoded:
         w_GN = w_GN.float().contiguous()  # the order of a sum depends on the layout
         alpha_G1 = w_GN.abs().sum(dim=1, keepdim=True).div(w_GN.shape[1])
         codes = (w_GN >= 0).view(torch.int8).mul_(2).sub_(1)
-        return Encoded(codes, alpha_G1)
+        return Encoded(codes, {"scale": alpha_G1}, self)
 
     def pack(self, codes: Tensor) -> Tensor:
         self.check_codes(codes)

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from xtc_ds.errors import FormatError
-from xtc_ds.formats.base import Encoded, WeightFormat
+from xtc_ds.formats.affine import AffineFormat
+from xtc_ds.formats.base import Encoded
 from xtc_ds.formats.bits import check_padding, pack_bits, packed_size, unpack_bits
 
 __all__ = ["AsymmetricFormat", "IntegerFormat"]
 
 
-class IntegerFormat(WeightFormat):
+class IntegerFormat(AffineFormat):
     """``w_hat = s * clamp(round(w / s), -2**(b-1), 2**(b-1) - 1)`` with ``s = 2 max|w| / 2**b`` per group.
 
     The scale divides by ``2**b``, as DeepSpeed's symmetric quantizer does, so the largest positive weight
@@ -21,7 +22,6 @@ class IntegerFormat(WeightFormat):
     """
 
     has_grid = True
-    affine = True
 
     def __init__(self, bits: int) -> None:
         if not 2 <= bits <= 16:
@@ -29,6 +29,7 @@ class IntegerFormat(WeightFormat):
         self.int_bits = bits
         self.bits = float(bits)
         self.name = f"int{bits}"
+        self.zero_format = self.name
         self.code_range = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
     @property
@@ -52,7 +53,7 @@ class IntegerFormat(WeightFormat):
         # An all-zero group has scale 0: divide by 1 there, every code is 0. A NaN scale stays.
         step_G1 = torch.where(scale_G1 == 0, 1.0, scale_G1)
         codes = _round(w_GN.float() / step_G1, noise_GN).clamp_(*self.code_range)
-        return Encoded(codes.to(self.code_dtype), scale_G1)
+        return Encoded(codes.to(self.code_dtype), {"scale": scale_G1}, self)
 
     def pack(self, codes: Tensor) -> Tensor:
         self._check_storable()
@@ -89,6 +90,7 @@ class AsymmetricFormat(IntegerFormat):
     def __init__(self, bits: int) -> None:
         super().__init__(bits)
         self.name = f"int{bits}_asymmetric"
+        self.zero_format = None  # the zero of the grid is no code
         self.code_offset = 2 ** (bits - 1)
 
     def _range(self, w_GN: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,7 +103,7 @@ class AsymmetricFormat(IntegerFormat):
         zero_G1 = torch.where(scale_G1 == 0, low_G1, (low_G1 / step_G1).round() * scale_G1)
         half = self.code_offset
         codes = _round((w_GN.float() - zero_G1) / step_G1, noise_GN).clamp_(0, 2 * half - 1).sub_(half)
-        return Encoded(codes.to(self.code_dtype), scale_G1, zero_G1, half)
+        return Encoded(codes.to(self.code_dtype), {"scale": scale_G1, "zero": zero_G1}, self)
 
 
 def _round(x_GN: Tensor, noise_GN: Tensor | None) -> Tensor:

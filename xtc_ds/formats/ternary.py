@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from xtc_ds.errors import FormatError
-from xtc_ds.formats.base import Encoded, WeightFormat
+from xtc_ds.formats.affine import AffineFormat
+from xtc_ds.formats.base import Encoded
 from xtc_ds.formats.bits import can_look
 
 __all__ = ["TernaryFormat"]
@@ -17,7 +18,7 @@ _TRITS_PER_BYTE = 5
 _POWERS = (1, 3, 9, 27, 81)
 
 
-class TernaryFormat(WeightFormat):
+class TernaryFormat(AffineFormat):
     """``w_hat = alpha * sign(w) * [|w| > t]`` (TWN: Li and Liu 2016; XTC's "2-bit").
 
     ``t = 0.7 mean |w|`` and ``alpha`` is the mean magnitude above ``t``, both per group. Packed, five
@@ -27,7 +28,7 @@ class TernaryFormat(WeightFormat):
     name = "ternary"
     bits = math.log2(3)
     code_range = (-1, 1)
-    affine = True
+    zero_format = "ternary"
 
     def encode(self, w_GN: Tensor) -> Encoded:
         w_GN = w_GN.float().contiguous()  # the order of a sum depends on the layout
@@ -38,7 +39,7 @@ class TernaryFormat(WeightFormat):
         total_G1 = size_GN.mul_(kept_GN).sum(dim=1, keepdim=True)
         # An all-zero group keeps nothing: alpha 0 instead of 0/0. A NaN in the group stays a NaN.
         alpha_G1 = torch.where(count_G1 > 0, total_G1 / count_G1.clamp(min=1), mean_G1 * 0)
-        return Encoded(w_GN.sign().to(torch.int8).mul_(kept_GN), alpha_G1)
+        return Encoded(w_GN.sign().to(torch.int8).mul_(kept_GN), {"scale": alpha_G1}, self)
 
     def pack(self, codes: Tensor) -> Tensor:
         self.check_codes(codes)

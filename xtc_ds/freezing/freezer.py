@@ -149,7 +149,7 @@ class Freezer:
         with gathered([weight]):
             w_OI = outputs_first(weight.detach())
             encoded = module.weight_rule.target_format.encode(module.weight_rule.grouping.split(w_OI))
-        if not bool(encoded.scale.isfinite().all()):
+        if not all(bool(part.isfinite().all()) for part in encoded.parts.values()):
             raise ExportError(f"{name}.weight holds NaN or infinite values; it cannot be packed")
         for part, value in pack_weight(encoded, module.weight_rule, spec, self.parts, name).items():
             getattr(layer, part).copy_(self.rounded(value.cpu(), f"{name}.{part}"))

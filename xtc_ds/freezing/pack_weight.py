@@ -34,10 +34,10 @@ def pack_weight(
     kept_rows = dict(parts.kept_indices(name, "weight", rule.shape, output_first=True)).get(0)
     result = {
         "weight": _packed(codes, spec, mask),
-        "weight_scale": _cut_groups(encoded.scale, rule.grouping, spec.grouping, rule.shape[0], kept_rows),
     }
-    if encoded.zero is not None:
-        result["weight_zero"] = _cut_groups(encoded.zero, rule.grouping, spec.grouping, rule.shape[0], kept_rows)
+    for name_of_part, values in encoded.parts.items():
+        left = _cut_groups(values, rule.grouping, spec.grouping, rule.shape[0], kept_rows)
+        result[f"weight_{name_of_part}"] = left
     if spec.sparse is not None:
         assert mask is not None
         result["weight_mask"] = spec.sparse.pack_mask(mask)
@@ -57,8 +57,8 @@ def _packed(codes: Tensor, spec: PackedSpec, mask: Tensor | None) -> Tensor:
 
 
 def _cut_groups(values_G1: Tensor, trained: Grouping, stored: Grouping, rows: int, kept_rows: Tensor | None) -> Tensor:
-    """Scales or zeros of the groups that are left, flat."""
-    values = values_G1.flatten().cpu()
+    """The parts of the groups that are left, flat where each has one value."""
+    values = (values_G1.flatten() if values_G1.shape[1] == 1 else values_G1).cpu()
     if stored.kind == "tensor" or (stored == trained and kept_rows is None):
         return values
     # Groups of whole rows: each row takes its group's value along.

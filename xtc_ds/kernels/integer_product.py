@@ -19,15 +19,13 @@ def product_is_integer(
 ) -> bool:
     """Whether input and weight codes can be multiplied as integers and rescaled after the sum.
 
-    That takes an affine weight format, one scale per output row, none of the grids shifted, and a quantized input.
+    That takes weights that are ``code * scale``, one scale per output row, and a quantized input on a grid around zero.
     """
     return (
         activation_format is not None
         and activation_format.symmetric
         and grouping.per_row
-        and weight_format.affine
-        and not weight_format.has_zero
-        and weight_format.code_offset == 0
+        and weight_format.scaled_codes
     )
 
 
@@ -54,8 +52,8 @@ def linear_on_codes(
         return y_TO.to(x.dtype).reshape(*x.shape[:-1], y_TO.shape[-1])
     if activation_format is not None:
         x = fake_quantize_activation(x, activation_format, range_)
-    groups = Encoded(grouping.split(weight.codes), weight.scale, weight.zero, weight.offset)
-    return F.linear(x, groups.decode(x.dtype).reshape(weight.codes.shape), bias)
+    w_GN = weight.format.decode(grouping.split(weight.codes), weight.parts)
+    return F.linear(x, w_GN.to(x.dtype).reshape(weight.codes.shape), bias)
 
 
 def integer_product(a_TI: Tensor, w_OI: Tensor) -> Tensor:

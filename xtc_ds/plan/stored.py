@@ -32,8 +32,8 @@ class StoredWeight:
     def packed_bytes(self, float_bytes: int) -> int:
         """Bytes of codes, scales and mask in a file whose floats take ``float_bytes`` each."""
         numel = math.prod(self.shape)
-        scales = self.grouping.count(self.shape) * (2 if self.format.has_zero else 1)
-        return scales * float_bytes + self._weight_bytes(numel)
+        floats = self.format.parts_values(self.grouping.count(self.shape))
+        return floats * float_bytes + self._weight_bytes(numel)
 
     def _weight_bytes(self, numel: int) -> int:
         if self.sparse is None:
@@ -53,15 +53,14 @@ def stored_weight(row: WeightRow, pruned: Pruned | None, found: KeptWeights | No
     masked = False
     if pruned.zeroed:
         # Zeros need a code of their own: signs with one are ternary codes, and shifted grids have none.
-        weight_format = get_format("ternary") if weight_format.name == "binary" else weight_format
-        masked = weight_format.has_zero
+        masked = weight_format.zero_format is None
+        weight_format = weight_format if weight_format.zero_format is None else get_format(weight_format.zero_format)
     dims = cut_dims(pruned, "weight", output_first=True)
     grouping = _cut_grouping(row.grouping, row.shape, {dim for dim, _ in dims})
     stored = StoredWeight(weight_format, grouping, cut_shape(row.shape, dims), masked)
     kept = planned_kept(pruned, stored.shape)
-    # Binary codes need no zeros where the zeros are not among them.
-    kept_format = row.target_format if row.target_format.name == "binary" else weight_format
-    return replace(stored, sparse=_sparse_codes(stored, kept_format, found or kept) if kept else None)
+    # The format of the layer needs no zeros where the zeros are not among the stored codes.
+    return replace(stored, sparse=_sparse_codes(stored, row.target_format, found or kept) if kept else None)
 
 
 def sparse_floats(

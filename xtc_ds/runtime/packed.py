@@ -71,7 +71,6 @@ class PackedLayer(nn.Module):
 
     weight: Tensor
     weight_scale: Tensor
-    weight_zero: Tensor | None
     weight_mask: Tensor | None
 
     def __init__(self, spec: PackedSpec, dtype: torch.dtype, device: torch.device | str | None) -> None:
@@ -95,9 +94,9 @@ class PackedLayer(nn.Module):
         size = spec.weight_format.packed_bytes(numel) if spec.sparse is None else _kept_bytes(spec.sparse)
         codes = torch.empty(size, dtype=torch.uint8, device=device)
         self.weight = nn.Parameter(codes, requires_grad=False)
-        self.register_buffer("weight_scale", torch.empty(groups, dtype=torch.float32, device=device))
-        zero = torch.empty(groups, dtype=torch.float32, device=device) if spec.weight_format.has_zero else None
-        self.register_buffer("weight_zero", zero)
+        for part in spec.weight_format.parts:
+            values = torch.empty(part.shape(groups), dtype=torch.float32, device=device)
+            self.register_buffer(f"weight_{part.name}", values)
 
     @classmethod
     def empty_like(
@@ -155,9 +154,13 @@ class PackedLayer(nn.Module):
 
         keep: the int8 codes for the next time.
         """
-        zero = None if self.weight_zero is None else self.weight_zero.float().unsqueeze(1)
         codes = self.made_once("codes", self.codes) if keep else self.codes()
-        return Encoded(codes, self.weight_scale.float().unsqueeze(1), zero, self.spec.weight_format.code_offset)
+        return Encoded(codes, self.parts(), self.spec.weight_format)
+
+    def parts(self) -> dict[str, Tensor]:
+        """What lies beside the codes, by the format's names, float32 (G, 1) or (G, size)."""
+        parts = self.spec.weight_format.parts
+        return {part.name: part.per_group(self._buffers[f"weight_{part.name}"].float()) for part in parts}  # type: ignore[union-attr]
 
     def decoded(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """The weight that the codes and the mask stand for, in the spec's shape, computed in float32."""
@@ -165,8 +168,8 @@ class PackedLayer(nn.Module):
             sparse = self.spec.sparse
             return self.weight.to(dtype) if sparse is None else sparse.scattered(self.weight, self._places()).to(dtype)
         encoded = self.encoded()
-        groups = Encoded(self.spec.grouping.split(encoded.codes), encoded.scale, encoded.zero, encoded.offset)
-        w_OI = groups.decode(dtype).reshape(self.spec.shape)
+        w_GN = encoded.format.decode(self.spec.grouping.split(encoded.codes), encoded.parts)
+        w_OI = w_GN.to(dtype).reshape(self.spec.shape)
         mask = self.mask() if self.spec.masked else None
         return w_OI if mask is None else w_OI.masked_fill(~mask, 0)
 

@@ -54,19 +54,20 @@ class PackedEmbedding(PackedLayer):
         if self.spec.grouping.kind == "group" or self.spec.masked:
             return F.embedding(ids, self.used_weight(self.dtype))
         flat = ids.reshape(-1)
-        if self.runtime != "unpacked" and self.spec.sparse is None and self.dtype == torch.float32:
-            found = lookup(flat, self.weight, self.spec.weight_format, self._shape, self.weight_scale, self.weight_zero)
+        weight_format = self.spec.weight_format
+        if weight_format.affine and self._in_one_pass():
+            zero = self._buffers.get("weight_zero")
+            found = lookup(flat, self.weight, weight_format, self._shape, self.weight_scale, zero)
             if found is not None:
                 return found.view(*ids.shape, -1)
-        scale = self.weight_scale.float().expand(self.num_embeddings)[flat].unsqueeze(1)
-        zero = None if self.weight_zero is None else self.weight_zero.float().expand(self.num_embeddings)[flat]
-        rows = Encoded(
-            self._row_codes(flat),
-            scale,
-            None if zero is None else zero.unsqueeze(1),
-            self.spec.weight_format.code_offset,
-        )
+        # One group is that of all rows.
+        parts = {name: values if len(values) == 1 else values[flat] for name, values in self.parts().items()}
+        rows = Encoded(self._row_codes(flat), parts, weight_format)
         return rows.decode(self.dtype).reshape(*ids.shape, -1)
+
+    def _in_one_pass(self) -> bool:
+        """Whether the native kernel may look up rows and decode them."""
+        return self.runtime != "unpacked" and self.spec.sparse is None and self.dtype == torch.float32
 
     def _row_codes(self, flat_ids: Tensor) -> Tensor:
         if self.runtime == "unpacked" or self.spec.sparse is not None:

@@ -71,9 +71,7 @@ def takes_weight(weight_format: WeightFormat, grouping: Grouping, shape: tuple[i
     low, high = weight_format.code_range
     return (
         grouping.per_row
-        and weight_format.affine
-        and not weight_format.has_zero
-        and weight_format.code_offset == 0
+        and weight_format.scaled_codes
         and low >= -128
         and high <= 127
         and len(shape) == 2

@@ -1,0 +1,37 @@
+"""Formats on a uniform grid: what codes stand for is linear in the code, so that products can be taken on codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from xtc_ds.formats.base import Part, WeightFormat
+
+__all__ = ["AffineFormat"]
+
+
+class AffineFormat(WeightFormat):
+    """``w_hat = (code + code_offset) * scale + zero``, with one scale (and zero) per group."""
+
+    affine = True
+    #: whether groups carry a zero, the value of code ``-code_offset``, beside the scale
+    has_zero: ClassVar[bool] = False
+    #: what is added to a code before it is scaled: it shifts unsigned grids so that their codes fit int8
+    code_offset: int = 0
+
+    @property
+    def parts(self) -> tuple[Part, ...]:  # type: ignore[override]
+        """``scale``, and ``zero`` of shifted grids."""
+        return (Part("scale"), Part("zero")) if self.has_zero else (Part("scale"),)
+
+    @property
+    def scaled_codes(self) -> bool:
+        return self.affine and not self.has_zero and self.code_offset == 0
+
+    def decode(self, codes_GN: Tensor, parts: Mapping[str, Tensor]) -> Tensor:
+        codes = codes_GN.to(torch.float32)
+        values = (codes + self.code_offset if self.code_offset else codes) * parts["scale"]
+        return values + parts["zero"] if self.has_zero else values
