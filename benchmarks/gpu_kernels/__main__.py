@@ -116,9 +116,7 @@ def ours(
         weight = weights[i % len(weights)]
         return weight_only_linear(x, weight, scale, bias) if activation is None else linear(x, weight, scale, bias)
 
-    reference = linear_on_codes(
-        x, encoded, weight_format, Grouping("row"), activation, None, bias
-    )
+    reference = linear_on_codes(x, encoded, weight_format, Grouping("row"), activation, None, bias)
     error = (call(x, 0).float() - reference.float()).norm() / reference.float().norm()
     return call, size, float(error)
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from xtc_ds.formats import ActivationFormat, Grouping, get_format
 from xtc_ds.runtime import PackedLinear, PackedSpec
+from xtc_ds.storage import Coded
 
 __all__ = ["decode_rows", "decode_table"]
 
@@ -138,7 +139,7 @@ def _dense(shape: tuple[int, int], dtype: torch.dtype = torch.float32) -> nn.Lin
 
 def _packed(name: str, shape: tuple[int, int], activation: ActivationFormat | None) -> PackedLinear:
     weight_format = get_format(name)
-    layer = PackedLinear(PackedSpec("linear", name, Grouping("row"), shape, activation), bias=True)
+    layer = PackedLinear(PackedSpec("linear", Coded(get_format(name), Grouping("row"), shape), activation), bias=True)
     low, high = weight_format.code_range
     codes = torch.randint(low, high + 1, shape, dtype=torch.int8)
     if name == "binary":

@@ -16,15 +16,24 @@ from torch import nn
 import xtc_ds
 from xtc_ds.checkpoint.hf_quantizer import mark_frozen
 from xtc_ds.checkpoint.quantization_config import XtcQuantizationConfig
-from xtc_ds.formats import ActivationFormat, Grouping, SparseStorage, get_format
+from xtc_ds.formats import ActivationFormat, Grouping, get_format
 from xtc_ds.formats.bits import pack_bits
 from xtc_ds.freezing.shrinkage import Shrinkage, ShrunkModule
 from xtc_ds.runtime.packed import PackedSpec, share_packed_tensors
 from xtc_ds.runtime.packed_layers import build_packed
+from xtc_ds.storage import Coded, Dense, Masked, Places, Sparse
 
 INTEGERS = [f"int{bits}{kind}" for bits in range(2, 9) for kind in ("", "_asymmetric")]
 ROWS, GROUPS = Grouping("row"), Grouping("group", 3)
 STATIC = ActivationFormat(8, True, "static")
+
+
+def coded(name: str, grouping: Grouping, shape: tuple[int, ...]) -> Coded:
+    return Coded(get_format(name), grouping, shape)
+
+
+def sparse(around: Coded | Dense, places: Places) -> Sparse:
+    return Sparse(around, places, around)
 
 
 class Everything(nn.Module):
@@ -49,12 +58,12 @@ def specs_v1() -> dict[str, PackedSpec]:
     """What is packed of ``plain_v1``."""
     groupings = [Grouping("tensor"), ROWS, GROUPS]
     specs = {
-        name: PackedSpec("linear", name, groupings[place % 3], (6, 11))
+        name: PackedSpec("linear", coded(name, groupings[place % 3], (6, 11)))
         for place, name in enumerate(["binary", "ternary", *INTEGERS])
     }
-    specs["table"] = PackedSpec("embedding", "int4", ROWS, (7, 8))
-    specs["head"] = PackedSpec("linear", "int4", ROWS, (7, 8))
-    specs["static"] = PackedSpec("linear", None, Grouping("tensor"), (6, 11), STATIC)
+    specs["table"] = PackedSpec("embedding", coded("int4", ROWS, (7, 8)))
+    specs["head"] = PackedSpec("linear", coded("int4", ROWS, (7, 8)))
+    specs["static"] = PackedSpec("linear", Dense((6, 11)), STATIC)
     return specs
 
 
@@ -72,9 +81,9 @@ def plain_v2() -> Everything:
 def specs_v2() -> dict[str, PackedSpec]:
     """What is packed of ``plain_v2``."""
     return {
-        "conv": PackedSpec("conv2d", "ternary", ROWS, (3, 3, 3, 3), ActivationFormat(8)),
-        "masked": PackedSpec("linear", "int4_asymmetric", GROUPS, (6, 11), masked=True),
-        "shrunk": PackedSpec("linear", "binary", ROWS, (4, 11)),
+        "conv": PackedSpec("conv2d", coded("ternary", ROWS, (3, 3, 3, 3)), ActivationFormat(8)),
+        "masked": PackedSpec("linear", Masked(coded("int4_asymmetric", GROUPS, (6, 11)))),
+        "shrunk": PackedSpec("linear", coded("binary", ROWS, (4, 11))),
     }
 
 
@@ -89,15 +98,14 @@ def plain_v3() -> Everything:
 def specs_v3() -> dict[str, PackedSpec]:
     """What is packed of ``plain_v3``."""
     tensor, dynamic = Grouping("tensor"), ActivationFormat(8)
+    signs, floats = coded("ternary", tensor, (6, 12)), Dense((6, 11))
     return {
-        "four": PackedSpec("linear", "int4", ROWS, (6, 16), dynamic, sparse=SparseStorage(48, (2, 4), "int4")),
-        "signs": PackedSpec("linear", "ternary", tensor, (6, 12), dynamic, sparse=SparseStorage(18, (1, 4), "binary")),
-        "eight": PackedSpec(
-            "linear", "int8_asymmetric", GROUPS, (6, 11), None, True, SparseStorage(20, None, "int8_asymmetric")
-        ),
-        "floats": PackedSpec("linear", None, tensor, (6, 11), sparse=SparseStorage(31, None, None)),
-        "conv": PackedSpec("conv2d", "int3", ROWS, (3, 8, 2, 2), sparse=SparseStorage(48, (4, 8), "int3")),
-        "whole": PackedSpec("linear", "binary", tensor, (3, 5)),
+        "four": PackedSpec("linear", sparse(coded("int4", ROWS, (6, 16)), Places(48, (2, 4))), dynamic),
+        "signs": PackedSpec("linear", Sparse(signs, Places(18, (1, 4)), coded("binary", tensor, (6, 12))), dynamic),
+        "eight": PackedSpec("linear", sparse(coded("int8_asymmetric", GROUPS, (6, 11)), Places(20, None))),
+        "floats": PackedSpec("linear", sparse(floats, Places(31, None))),
+        "conv": PackedSpec("conv2d", sparse(coded("int3", ROWS, (3, 8, 2, 2)), Places(48, (4, 8)))),
+        "whole": PackedSpec("linear", coded("binary", tensor, (3, 5))),
     }
 
 
@@ -141,31 +149,29 @@ def _fill(layer: nn.Module, plain: nn.Module, generator: torch.Generator) -> Non
         layer.bias.data.copy_(plain.bias)  # type: ignore[union-attr, arg-type]
     if spec.activation is not None and spec.activation.calibration == "static":
         layer.activation_quantizer.x_min_max.copy_(torch.tensor([-1.5, 2.25]))  # type: ignore[union-attr, operator]
-    mask = _mask(spec, generator)
-    if spec.format is None and spec.sparse is not None:
-        assert mask is not None
-        layer.weight.data.copy_(spec.sparse.kept_values(plain.weight, mask))  # type: ignore[union-attr, operator, arg-type]
-        layer.weight_mask.copy_(spec.sparse.pack_mask(mask))  # type: ignore[operator]
+    weight, mask = spec.weight, _mask(spec, generator)
+    if spec.coded is None:
+        tensors = {"weight": plain.weight} if spec.sparse is None else spec.sparse.pack(plain.weight, {}, mask)  # type: ignore[arg-type, dict-item]
+        for part, value in tensors.items():
+            getattr(layer, part).data.copy_(value)
         return
-    if spec.format is None:
-        layer.weight.data.copy_(plain.weight)  # type: ignore[union-attr, arg-type]
-        return
-    weight_format, numel = get_format(spec.format), math.prod(spec.shape)
+    weight_format, numel = spec.coded.format, math.prod(spec.shape)
     if spec.sparse is not None:
-        weight_format, numel = get_format(str(spec.sparse.format)), spec.sparse.kept
+        assert isinstance(spec.sparse.kept_as, Coded)
+        weight_format, numel = spec.sparse.kept_as.format, spec.sparse.places.kept
     low, high = weight_format.code_range
     codes = torch.randint(low, high + 1, (numel,), generator=generator).to(torch.int8)
     if weight_format.name == "binary":
         codes = torch.where(codes == 0, 1, codes)
     layer.weight.data.copy_(weight_format.pack(codes))  # type: ignore[union-attr, operator]
-    groups = spec.grouping.count(spec.shape)
+    groups = spec.coded.groups
     layer.weight_scale.copy_(torch.arange(1, groups + 1) / 32)  # type: ignore[operator]
     if "weight_zero" in layer._buffers:
         layer.weight_zero.copy_(torch.arange(groups) / 4 - 1)  # type: ignore[operator]
     if spec.sparse is not None:
         assert mask is not None
-        layer.weight_mask.copy_(spec.sparse.pack_mask(mask))  # type: ignore[operator]
-    elif spec.masked:
+        layer.weight_mask.copy_(spec.sparse.places.pack(mask))  # type: ignore[operator]
+    elif isinstance(weight, Masked):
         kept = torch.randint(0, 2, (numel,), generator=generator).to(torch.uint8)
         layer.weight_mask.copy_(pack_bits(kept, 1))  # type: ignore[operator]
 
@@ -174,7 +180,7 @@ def _mask(spec: PackedSpec, generator: torch.Generator) -> torch.Tensor | None:
     """Random places as the spec's storage has them."""
     if spec.sparse is None:
         return None
-    kept, of = spec.sparse.pattern or (spec.sparse.kept, math.prod(spec.shape))
+    kept, of = spec.sparse.places.pattern or (spec.sparse.places.kept, math.prod(spec.shape))
     order = torch.rand((math.prod(spec.shape) // of, of), generator=generator).argsort(1)
     flat = torch.zeros(order.shape, dtype=torch.bool).scatter_(1, order[:, :kept], True).reshape(-1)
     if len(spec.shape) == 2:

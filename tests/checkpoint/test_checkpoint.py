@@ -248,8 +248,8 @@ class TestDamagedFolders:
         file.write_text(json.dumps(config))
 
     def test_a_newer_format_is_refused(self, folder: Path) -> None:
-        self.edit(folder, format_version=4)
-        with pytest.raises(ExportError, match="format_version: found 4, this xtc_ds reads 1 to 3; upgrade"):
+        self.edit(folder, format_version=5)
+        with pytest.raises(ExportError, match="format_version: found 5, this xtc_ds reads 1 to 4; upgrade"):
             xtc_ds.load(folder)
 
     def test_an_unknown_weight_format_is_named(self, folder: Path) -> None:

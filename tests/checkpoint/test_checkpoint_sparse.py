@@ -96,7 +96,7 @@ def test_convolutions_keep_n_of_m_channels(tmp_path: Path) -> None:
         assert torch.equal(loaded(images), frozen(images))
         assert report.tensor_bytes == plan.sizes.packed
         assert isinstance(loaded.layers[0].conv1, PackedConv2d)
-        assert loaded.layers[0].conv1.spec.sparse.pattern == (2, 4)
+        assert loaded.layers[0].conv1.spec.sparse.places.pattern == (2, 4)
 
 
 def test_a_mask_on_its_way_is_stored_as_it_is(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_mask_on_its_way_is_stored_as_it_is(tmp_path: Path) -> None:
     assert frozen.get_submodule(NAME).spec.sparse is None  # most are kept still
     layer.sparse_pruning_mask[:50] = 0  # type: ignore[index, operator]
     frozen = xtc_ds.freeze(model)
-    assert frozen.get_submodule(NAME).spec.sparse.pattern is None
+    assert frozen.get_submodule(NAME).spec.sparse.places.pattern is None
     xtc_ds.export_packed(frozen, tmp_path / "out")
     loaded: Any = xtc_ds.load(tmp_path / "out")
     assert torch.equal(loaded.get_submodule(NAME).dense_weight(), frozen.get_submodule(NAME).dense_weight())

@@ -87,12 +87,13 @@ def test_constants_of_few_bits_hold_every_code(name: str) -> None:
     from xtc_ds.formats import Grouping
     from xtc_ds.runtime.packed import PackedSpec
     from xtc_ds.runtime.packed_layers import PackedLinear
+    from xtc_ds.storage import Coded
 
     weight_format = get_format(name)
     low, high = weight_format.code_range
     codes = torch.randint(low, high + 1, (7, 37), generator=torch.Generator().manual_seed(0)).to(torch.int8)
     codes = codes.masked_fill(codes == 0, 1) if name == "binary" else codes
-    layer = PackedLinear(PackedSpec("linear", name, Grouping("tensor"), (7, 37)), bias=False)
+    layer = PackedLinear(PackedSpec("linear", Coded(weight_format, Grouping("tensor"), (7, 37))), bias=False)
     layer.weight.data.copy_(weight_format.pack(codes))
     model = ov.Model([ops.result(codes_of_layer(layer))], [ops.parameter([1], np.float32)], "codes")
     (found,) = ov.Core().compile_model(model, "CPU")([np.zeros(1, np.float32)]).values()

@@ -16,6 +16,7 @@ from xtc_ds.kernels import linear_on_codes
 from xtc_ds.kernels.native import native_library, packed_tiles
 from xtc_ds.kernels.unpack_rows import unpack_rows
 from xtc_ds.runtime import PackedLinear, PackedSpec, set_runtime
+from xtc_ds.storage import Coded
 
 FORMATS = ("binary", "ternary", "int2", "int3", "int4", "int5", "int6", "int7", "int8")
 if native_library() is None:
@@ -32,7 +33,7 @@ def packed_layer(
     dtype: torch.dtype = torch.float32,
 ) -> PackedLinear:
     weight_format, grouping = get_format(name), Grouping(per)  # type: ignore[arg-type]
-    spec = PackedSpec("linear", name, grouping, shape, ActivationFormat(bits, True, calibration))  # type: ignore[arg-type]
+    spec = PackedSpec("linear", Coded(weight_format, grouping, shape), ActivationFormat(bits, True, calibration))  # type: ignore[arg-type]
     layer = PackedLinear(spec, bias, dtype)
     encoded = weight_format.encode(grouping.split(torch.randn(shape)))
     layer.weight.data = weight_format.pack(encoded.codes)

@@ -11,7 +11,7 @@ from torch import nn
 
 from xtc_ds.checkpoint.card_metadata import card_metadata
 from xtc_ds.formats import get_format
-from xtc_ds.runtime.packed import PackedLayer
+from xtc_ds.runtime.packed import PackedLayer, weight_identity
 
 __all__ = ["CARD_NAME", "card_text", "is_own_card", "write_card"]
 
@@ -76,8 +76,15 @@ def _origin_lines(about: dict[str, Any]) -> list[str]:
 def _counts(model: nn.Module) -> dict[tuple[str, str], tuple[int, int]]:
     """(format, bits) to tensors and weights; tied tensors count once."""
     counts: dict[tuple[str, str], tuple[int, int]] = {}
-    owned = {id(module.weight): module for module in model.modules() if isinstance(module, PackedLayer)}
+    owned: dict[int, PackedLayer] = {}
+    beside: set[int] = set()
+    for module in model.modules():
+        if isinstance(module, PackedLayer):
+            value, *others = weight_identity(module)
+            owned[value], beside = module, beside | set(others)
     for parameter in model.parameters():
+        if id(parameter) in beside:
+            continue  # another factor of a weight that is counted
         layer = owned.get(id(parameter))
         numel = parameter.numel() if layer is None else math.prod(layer.spec.shape)
         if layer is None or layer.spec.format is None:

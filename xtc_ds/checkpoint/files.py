@@ -10,8 +10,8 @@ from torch import nn
 from xtc_ds.checkpoint.card import write_card
 from xtc_ds.checkpoint.quantization_config import describe_packed
 from xtc_ds.checkpoint.shards import write_weights
-from xtc_ds.checkpoint.tensors import file_metadata, stored_tensors
-from xtc_ds.checkpoint.verify import CONFIG_CHECKSUM, config_checksum
+from xtc_ds.checkpoint.tensors import stored_tensors
+from xtc_ds.checkpoint.verify import CONFIG_CHECKSUM, VERSION, config_checksum
 
 __all__ = ["MAX_SHARD_SIZE", "write_files"]
 
@@ -20,8 +20,7 @@ MAX_SHARD_SIZE = "5GB"
 
 def write_files(frozen: nn.Module, folder: Path, max_shard_size: int | str = MAX_SHARD_SIZE) -> list[Path]:
     """Write config, weights and card into ``folder``, over what is there; returns the files of the weights."""
-    float_dtype = str(frozen.xtc_float_dtype)
-    described = describe_packed(frozen, float_dtype)
+    described = describe_packed(frozen, str(frozen.xtc_float_dtype))
     config = getattr(frozen, "config", None)
     if config is not None and hasattr(config, "save_pretrained"):
         config.quantization_config = described
@@ -35,7 +34,7 @@ def write_files(frozen: nn.Module, folder: Path, max_shard_size: int | str = MAX
     else:
         content = {"quantization_config": described.to_dict()}
         (folder / "config.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    metadata = {**file_metadata(frozen), CONFIG_CHECKSUM: config_checksum(folder)}
-    files = write_weights(folder, stored_tensors(frozen, float_dtype), metadata, max_shard_size)
+    metadata = {"format": "pt", VERSION: str(described.format_version), CONFIG_CHECKSUM: config_checksum(folder)}
+    files = write_weights(folder, stored_tensors(frozen, described), metadata, max_shard_size)
     write_card(frozen, folder, sum(file.stat().st_size for file in files))
     return files

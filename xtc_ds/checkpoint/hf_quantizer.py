@@ -13,12 +13,12 @@ from transformers.quantizers.auto import (
 )
 from transformers.quantizers.base import HfQuantizer
 
-from xtc_ds.checkpoint.quantization_config import QUANT_METHOD, XtcQuantizationConfig
+from xtc_ds.checkpoint.quantization_config import QUANT_METHOD, XtcQuantizationConfig, describe_packed
 from xtc_ds.checkpoint.shards import check_index
 from xtc_ds.checkpoint.shell import build_frozen, mark_frozen, tie_packed_layers
 from xtc_ds.checkpoint.structure import check_tensors
-from xtc_ds.checkpoint.tensors import file_metadata, stored_tensors
-from xtc_ds.checkpoint.verify import read_headers, verify_files
+from xtc_ds.checkpoint.tensors import stored_tensors
+from xtc_ds.checkpoint.verify import VERSION, read_headers, verify_files
 
 __all__ = ["XtcHfQuantizer", "register"]
 
@@ -48,7 +48,8 @@ class XtcHfQuantizer(HfQuantizer):  # type: ignore[misc]
 
     def get_state_dict_and_metadata(self, model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
         """What transformers' own ``save_pretrained`` would write; models that were loaded have another."""
-        return stored_tensors(model, self.quantization_config.float_dtype), file_metadata(model)
+        described = describe_packed(model, self.quantization_config.float_dtype)
+        return stored_tensors(model, described), {"format": "pt", VERSION: str(described.format_version)}
 
     def is_serializable(self, **kwargs: Any) -> bool:
         """Packed models can be saved again."""

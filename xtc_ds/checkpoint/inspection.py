@@ -14,8 +14,8 @@ from xtc_ds.checkpoint.shards import check_index, weight_files
 from xtc_ds.checkpoint.verify import read_headers
 from xtc_ds.errors import ExportError
 from xtc_ds.formats import format_names, get_format
-from xtc_ds.formats.bits import packed_size
-from xtc_ds.runtime.packed import WEIGHT_KEYS, PackedSpec
+from xtc_ds.runtime.packed import PackedSpec
+from xtc_ds.storage import Dense, Sparse, StoredWeight
 
 __all__ = ["Inspection", "TensorEntry", "inspect_folder"]
 
@@ -116,37 +116,34 @@ def inspect_folder(folder: str | os.PathLike[str]) -> Inspection:
 
 def _entry(stored: StoredTensor, specs: dict[str, PackedSpec], file: str) -> TensorEntry:
     module, _, key = stored.name.rpartition(".")
-    spec, name, dtype, size = specs.get(module), stored.name, stored.dtype.lower(), stored.bytes
-    if spec is not None and key in WEIGHT_KEYS[1:]:
+    weight, name, dtype, size = None, stored.name, stored.dtype.lower(), stored.bytes
+    if module in specs:
+        weight = specs[module].weight
+    part = None if weight is None else weight.part(key)
+    if weight is None or part is None or isinstance(weight, Dense):
+        weights = math.prod(stored.shape)
+        bits_each = 8.0 * size / weights if weights else None
+        return TensorEntry(name, dtype, None, stored.shape, weights, size, bits_each, size, file)
+    if not part.values:
         return TensorEntry(name, dtype, None, stored.shape, 0, size, None, 0, file)
-    if spec is not None and key == "weight" and (spec.format is not None or spec.sparse is not None):
-        weights = math.prod(spec.shape)
-        bits, least = 8 * (size + _mask_bytes(spec)) / weights, _least(spec, size)
-        return TensorEntry(name, spec.format or dtype, _kept(spec), spec.shape, weights, size, bits, least, file)
-    weights = math.prod(stored.shape)
-    bits_each = 8.0 * size / weights if weights else None
-    return TensorEntry(name, dtype, None, stored.shape, weights, size, bits_each, size, file)
+    least = size if part.codes is None else part.codes[0].bits * part.codes[1] / 8
+    values = [each for each in weight.parts() if each.values]
+    told = specs[module].format or (dtype if part.codes is None else part.codes[0].name)
+    if part.name != values[0].name:  # another factor: the weights are counted with the first one
+        return TensorEntry(name, told, None, stored.shape, 0, size, None, least, file)
+    # All that tells the weights from each other: their values and where pruned ones are, without scales.
+    float_bytes = size // math.prod(part.shape) if part.codes is None else 4
+    counted = [each for each in weight.parts() if each.values or not each.is_float]
+    weights, total = math.prod(weight.shape), sum(each.bytes(float_bytes) for each in counted)
+    return TensorEntry(name, told, _kept(weight), weight.shape, weights, size, 8 * total / weights, least, file)
 
 
-def _mask_bytes(spec: PackedSpec) -> int:
-    numel = math.prod(spec.shape)
-    if spec.sparse is not None:
-        return spec.sparse.mask_bytes(numel)
-    return packed_size(numel, 1) if spec.masked else 0
-
-
-def _kept(spec: PackedSpec) -> str | None:
-    if spec.sparse is None:
+def _kept(weight: StoredWeight) -> str | None:
+    if not isinstance(weight, Sparse):
         return None
-    if spec.sparse.pattern is not None:
-        return f"{spec.sparse.pattern[0]}:{spec.sparse.pattern[1]}"
-    return f"{100 * spec.sparse.kept / math.prod(spec.shape):.0f} %"
-
-
-def _least(spec: PackedSpec, size: int) -> float:
-    name = spec.format if spec.sparse is None else spec.sparse.format
-    stored = math.prod(spec.shape) if spec.sparse is None else spec.sparse.kept
-    return size if name is None else get_format(name).bits * stored / 8
+    if weight.places.pattern is not None:
+        return f"{weight.places.pattern[0]}:{weight.places.pattern[1]}"
+    return f"{100 * weight.places.kept / math.prod(weight.shape):.0f} %"
 
 
 def _main_format(entries: list[TensorEntry]) -> str | None:

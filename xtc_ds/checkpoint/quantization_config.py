@@ -11,14 +11,15 @@ from xtc_ds.checkpoint.spec_json import read_spec, write_spec
 from xtc_ds.errors import ExportError, FormatError
 from xtc_ds.freezing.shrinkage import Shrinkage
 from xtc_ds.plan.sizes import FLOAT_BYTES
-from xtc_ds.runtime.packed import PackedLayer, PackedSpec
+from xtc_ds.runtime.packed import PackedLayer, PackedSpec, weight_identity
 
 __all__ = ["FORMAT_VERSION", "QUANT_METHOD", "XtcQuantizationConfig", "describe_packed"]
 
 QUANT_METHOD = "xtc"
 # Version 1 knows linear layers and tables; pruned models and convolutions are written as version 2, and those with
-# sparse weights that are stored without their zeros as version 3.
-FORMAT_VERSION = 3
+# sparse weights that are stored without their zeros as version 3. Version 4 has formats with other parts than scales
+# and zeros, factored weights and shared ones.
+FORMAT_VERSION = 4
 
 
 class XtcQuantizationConfig(QuantizationConfigMixin):  # type: ignore[misc]
@@ -97,25 +98,52 @@ class XtcQuantizationConfig(QuantizationConfigMixin):  # type: ignore[misc]
                 raise ExportError(f"quantization_config.layers[{index}]: not understood: {error!r}") from error
         return result
 
+    def shared_tensors(self) -> dict[str, str]:
+        """Tensors that a file leaves out, to the tensor that it holds in their place.
+
+        Those of tied modules, and the parts of a bank but for the first module of ``specs`` that has them.
+        """
+        specs, result = self.specs(), {}
+        for name, owner in self.tied.items():
+            keys = [
+                "weight",
+                *(part.name for each in (name, owner) if each in specs for part in specs[each].weight.parts()),
+            ]
+            result.update({f"{name}.{key}": f"{owner}.{key}" for key in keys})
+        first: dict[str, str] = {}
+        for name, spec in specs.items():
+            for part in spec.weight.parts():
+                tensor = f"{name}.{part.name}"
+                if part.bank is not None and (owner := first.setdefault(part.bank, tensor)) != tensor:
+                    result[tensor] = owner
+        return result
+
 
 def describe_packed(model: nn.Module, float_dtype: str) -> XtcQuantizationConfig:
     """The config of a frozen model; layers of the same kind share an entry."""
     entries: dict[PackedSpec, list[str]] = {}
-    first: dict[int, str] = {}
+    first: dict[tuple[int, ...], str] = {}
     tied: dict[str, str] = {}
     modules = dict(model.named_modules())
     for name, module in modules.items():
         packed = isinstance(module, PackedLayer)
         if packed:
             entries.setdefault(module.spec, []).append(name)
-        if (weight := module._parameters.get("weight")) is not None:
-            owner = first.setdefault(id(weight), name)
+        # What modules share by a bank is no tie.
+        if (identity := weight_identity(module)) and not _has_bank(module):
+            owner = first.setdefault(identity, name)
             # A float weight may be tied to a module that is not packed.
             if owner != name and (packed or isinstance(modules[owner], PackedLayer)):
                 tied[name] = owner
     layers = [{"modules": names, **write_spec(spec)} for spec, names in entries.items()]
     shrinkage: Shrinkage | None = getattr(model, "xtc_shrinkage", None)
-    version = 2 if shrinkage or any(spec.kind == "conv2d" or spec.masked for spec in entries) else 1
-    version = 3 if any(spec.sparse for spec in entries) else version
+    version = max((spec.weight.version for spec in entries), default=1)
+    if shrinkage or any(spec.kind == "conv2d" for spec in entries):
+        version = max(version, 2)
     pruned = shrinkage.to_json() if shrinkage else None
     return XtcQuantizationConfig(version, float_dtype, layers, tied, pruned, getattr(model, "xtc_about", None))
+
+
+def _has_bank(module: nn.Module) -> bool:
+    parts = module.spec.weight.parts() if isinstance(module, PackedLayer) else ()
+    return any(part.bank is not None for part in parts)

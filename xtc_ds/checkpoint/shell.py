@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import nn
 
@@ -12,7 +10,7 @@ from xtc_ds.checkpoint.saving import make_savable
 from xtc_ds.errors import ExportError
 from xtc_ds.freezing.shrinkage import Shrinkage, check_shrinkage, shrink_empty
 from xtc_ds.layer_kinds import weight_shape
-from xtc_ds.runtime.packed import PackedSpec, share_packed_tensors
+from xtc_ds.runtime.packed import PackedSpec, share_packed_tensors, share_tensor
 from xtc_ds.runtime.packed_layers import build_packed
 
 __all__ = ["build_frozen", "mark_frozen", "tie_packed_layers"]
@@ -58,7 +56,7 @@ def _check_ties(model: nn.Module, specs: dict[str, PackedSpec], tied: dict[str, 
     modules = dict(model.named_modules())
     for name, owner in tied.items():
         pair = [specs.get(each) for each in (name, owner)]
-        same = {replace(spec, kind="linear", activation=None) for spec in pair if spec is not None}
+        same = {spec.weight for spec in pair if spec is not None}
         floats = len({spec is None or spec.format is None for spec in pair}) == 1
         if name not in modules or owner not in modules or name == owner or owner in tied or len(same) > 1 or not floats:
             raise ExportError(f"quantization_config.tied: '{name}' cannot share the weight of '{owner}'")
@@ -79,6 +77,10 @@ def _install_packed_layers(model: nn.Module, specs: dict[str, PackedSpec]) -> No
 
 
 def tie_packed_layers(model: nn.Module, config: XtcQuantizationConfig) -> None:
-    """Let tied layers share their weights, which the file holds once."""
+    """Let tied layers share their weights, and layers with a common bank its parts, which the file holds once."""
     for name, owner in config.tied.items():
         share_packed_tensors(model.get_submodule(name), model.get_submodule(owner))
+    for tensor, owner in config.shared_tensors().items():
+        (layer, _, key), (other, _, other_key) = tensor.rpartition("."), owner.rpartition(".")
+        if layer not in config.tied:
+            share_tensor(model.get_submodule(layer), key, model.get_submodule(other), other_key)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from xtc_ds.checkpoint.quantization_config import XtcQuantizationConfig
 from xtc_ds.checkpoint.safetensors_file import DTYPES, StoredHeader
 from xtc_ds.errors import ExportError
-from xtc_ds.runtime.packed import WEIGHT_KEYS
 
 __all__ = ["check_tensors"]
 
@@ -36,7 +35,7 @@ def check_tensors(model: nn.Module, headers: Iterable[StoredHeader], config: Xtc
 
 def _not_shared(model: nn.Module, own: dict[str, Tensor], found: set[str], config: XtcQuantizationConfig) -> list[str]:
     """Names that the files do not hold, nor any tensor that is the same in the model."""
-    twins = {f"{name}.{key}" for name in config.tied for key in WEIGHT_KEYS}
+    twins = set(config.shared_tensors())
     # Hugging Face models tie their weights only once these are loaded.
     twins |= {name for name, owner in getattr(model, "all_tied_weights_keys", {}).items() if owner in found}
     filled = {id(own[name]) for name in found & own.keys()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,9 +14,8 @@ from torch import Tensor
 from xtc_ds.checkpoint.quantization_config import XtcQuantizationConfig
 from xtc_ds.checkpoint.safetensors_file import DTYPES, StoredHeader, StoredTensor, memory_of, read_chunks, read_header
 from xtc_ds.errors import ExportError, FormatError
-from xtc_ds.formats import get_format
-from xtc_ds.formats.bits import check_padding, packed_size
 from xtc_ds.runtime.packed import PackedSpec
+from xtc_ds.storage import StoredPart, StoredWeight
 
 __all__ = ["CONFIG_CHECKSUM", "VERSION", "config_checksum", "read_headers", "read_tensor", "verify_files"]
 
@@ -67,9 +65,10 @@ def verify_files(headers: Iterable[StoredHeader], config: XtcQuantizationConfig)
         _verify_config(header)
         with header.file.open("rb") as stream:
             for name, stored in header.tensors.items():
-                _check_type(header.file, stored, specs, config.float_dtype)
+                found = _part(name, specs)
+                _check_type(header.file, stored, None if found is None else found[1], config.float_dtype)
                 crc, largest, last = stored.first_checksum(), 0, 0
-                check_range = _is_codes(name, specs)
+                check_range = found is not None and found[1].codes is not None
                 for piece in read_chunks(stream, stored):
                     crc = zlib.crc32(piece, crc)
                     if check_range:
@@ -80,7 +79,8 @@ def verify_files(headers: Iterable[StoredHeader], config: XtcQuantizationConfig)
                         f"{crc:08x}, expected {header.checksums[name]:08x}); get the file again"
                     )
                 try:
-                    _check_content(header, stored, specs, largest, last)
+                    if found is not None:
+                        _check_content(header, stored, *found, largest, last)
                 except FormatError as error:
                     raise ExportError(f"{header.file}: {name}: {error}") from error
 
@@ -110,46 +110,34 @@ def _verify_config(header: StoredHeader) -> None:
         )
 
 
-def _is_codes(name: str, specs: Mapping[str, PackedSpec]) -> bool:
+def _part(name: str, specs: Mapping[str, PackedSpec]) -> tuple[StoredWeight, StoredPart] | None:
+    """The weight and the part of it that a tensor is; None for other tensors."""
     module, _, key = name.rpartition(".")
-    return key == "weight" and module in specs and specs[module].format is not None
+    weight = specs[module].weight if module in specs else None
+    part = None if weight is None else weight.part(key)
+    return None if weight is None or part is None else (weight, part)
 
 
-def _check_type(file: Path, stored: StoredTensor, specs: Mapping[str, PackedSpec], float_dtype: str) -> None:
+def _check_type(file: Path, stored: StoredTensor, part: StoredPart | None, float_dtype: str) -> None:
     dtype = DTYPES[stored.dtype]
-    allowed = {getattr(torch, float_dtype)} if dtype.is_floating_point else {dtype}
-    key = stored.name.rpartition(".")[2]
-    if _is_codes(stored.name, specs) or key == "weight_mask":
-        allowed = {torch.uint8}
-    if dtype not in allowed:
-        names = " or ".join(str(each).removeprefix("torch.") for each in allowed)
-        raise ExportError(f"{file}: {stored.name}: holds {stored.dtype}; config.json says {names}")
+    allowed = getattr(torch, float_dtype) if dtype.is_floating_point else dtype
+    if part is not None and part.dtype is not None and not part.is_float:
+        allowed = part.dtype
+    if dtype != allowed:
+        name = str(allowed).removeprefix("torch.")
+        raise ExportError(f"{file}: {stored.name}: holds {stored.dtype}; config.json says {name}")
 
 
 def _check_content(
-    header: StoredHeader, stored: StoredTensor, specs: Mapping[str, PackedSpec], largest: int, last: int
+    header: StoredHeader, stored: StoredTensor, weight: StoredWeight, part: StoredPart, largest: int, last: int
 ) -> None:
-    module, _, key = stored.name.rpartition(".")
-    spec = specs.get(module)
-    if spec is None:
+    """Raise FormatError where a part of a weight has another size than the config says, or stands for no weight."""
+    if stored.shape != part.shape:
+        raise FormatError(f"has shape {stored.shape}; config.json says {part.shape}")
+    if part.codes is None:
+        if not (part.values and part.is_float):  # leftover floats are not looked at either
+            weight.check(part.name, read_tensor(header, stored.name))
         return
-    numel = math.prod(spec.shape)
-    if key == "weight" and spec.format is not None:
-        sparse = spec.sparse
-        stored_format = get_format(spec.format if sparse is None or sparse.format is None else sparse.format)
-        numel = numel if sparse is None else sparse.kept
-        _check_size(stored, stored_format.packed_bytes(numel))
-        if numel:
-            stored_format.check_stored(largest, last, numel)
-    elif key == "weight_mask" and spec.sparse is not None:
-        spec.sparse.unpack_mask(read_tensor(header, stored.name), spec.shape)
-    elif key == "weight_mask":
-        _check_size(stored, packed_size(numel, 1))
-        check_padding(int(read_tensor(header, stored.name)[-1]), 1, numel)
-    elif key in ("weight_scale", "weight_zero") and not bool(read_tensor(header, stored.name).isfinite().all()):
-        raise FormatError("holds NaN or infinite values")
-
-
-def _check_size(stored: StoredTensor, expected: int) -> None:
-    if stored.shape != (expected,):
-        raise FormatError(f"has shape {stored.shape}; config.json says ({expected},)")
+    weight_format, count = part.codes
+    if count:
+        weight_format.check_stored(largest, last, count)

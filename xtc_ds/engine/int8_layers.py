@@ -15,6 +15,7 @@ from xtc_ds.kernels import linear_on_codes
 from xtc_ds.kernels.native import TiledLayer, TiledWeight, native_library, tile_weight
 from xtc_ds.runtime.packed import PackedSpec
 from xtc_ds.runtime.packed_layers import PackedEmbedding
+from xtc_ds.storage import Coded
 
 __all__ = ["Int8Linear", "int8_embedding"]
 
@@ -77,7 +78,7 @@ def int8_embedding(table: nn.Embedding) -> PackedEmbedding:
     """A table (V, D) of codes that decodes the rows it is asked for, in the dtype of ``table``."""
     w_VD = table.weight.detach()
     layer = PackedEmbedding(
-        PackedSpec("embedding", _WEIGHT.name, _ROWS, tuple(w_VD.shape)), table.padding_idx, w_VD.dtype, w_VD.device
+        PackedSpec("embedding", Coded(_WEIGHT, _ROWS, tuple(w_VD.shape))), table.padding_idx, w_VD.dtype, w_VD.device
     )
     encoded = _WEIGHT.encode(w_VD)
     layer.weight.copy_(_WEIGHT.pack(encoded.codes))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from xtc_ds.engines.base import refuse
 from xtc_ds.errors import ExportError
 from xtc_ds.layer_kinds import layer_kind_of
-from xtc_ds.runtime.packed import WEIGHT_KEYS, PackedLayer
+from xtc_ds.runtime.packed import PackedLayer, weight_identity
 
 __all__ = ["PlainModel", "unquantized_inputs"]
 
@@ -50,10 +50,10 @@ class PlainModel:
 
     def layers(self) -> dict[str, PackedLayer]:
         """Packed layers by name; of tied ones the first."""
-        found: dict[int, tuple[str, PackedLayer]] = {}
+        found: dict[object, tuple[str, PackedLayer]] = {}
         for name, module in self.frozen.named_modules():
             if isinstance(module, PackedLayer):
-                found.setdefault(id(module.weight), (name, module))
+                found.setdefault((module.spec.weight, weight_identity(module)), (name, module))
         return dict(found.values())
 
     def dense_weight(self, name: str, layer: PackedLayer) -> Tensor:
@@ -81,7 +81,8 @@ class PlainModel:
                 result[f"{name}.{key}"] = tensor.contiguous()
         for name, tensor in self.frozen.state_dict(keep_vars=True).items():
             module, _, key = name.rpartition(".")
-            own = isinstance(modules.get(module), PackedLayer) and key in WEIGHT_KEYS
+            packed_layer = modules.get(module)
+            own = isinstance(packed_layer, PackedLayer) and packed_layer.spec.weight.part(key) is not None
             if own or ".activation_quantizer." in name or id(tensor) in seen:
                 continue
             seen.add(id(tensor))

@@ -8,7 +8,6 @@ from xtc_ds.formats.base import Encoded, Part, WeightFormat
 from xtc_ds.formats.fake_quantize import fake_quantize_activation, fake_quantize_weight
 from xtc_ds.formats.grouping import Grouping
 from xtc_ds.formats.registry import format_for_bits, format_names, get_format, register_format
-from xtc_ds.formats.sparse import SparseStorage, smallest_storage
 from xtc_ds.formats.stochastic import rounding_seed, uniform_noise
 
 __all__ = [
@@ -17,7 +16,6 @@ __all__ = [
     "Encoded",
     "Grouping",
     "Part",
-    "SparseStorage",
     "WeightFormat",
     "fake_quantize_activation",
     "fake_quantize_weight",
@@ -26,6 +24,5 @@ __all__ = [
     "get_format",
     "register_format",
     "rounding_seed",
-    "smallest_storage",
     "uniform_noise",
 ]

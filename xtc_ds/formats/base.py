@@ -178,5 +178,12 @@ class WeightFormat(ABC):
                 f"found {tuple(packed.shape)} of {packed.dtype}"
             )
 
+    def __eq__(self, other: object) -> bool:
+        # A copy of a layer has a copy of its format.
+        return type(other) is type(self) and other.name == self.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"

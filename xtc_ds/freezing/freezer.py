@@ -12,16 +12,16 @@ from torch import Tensor, nn
 
 from xtc_ds.clone import clone_model
 from xtc_ds.errors import ExportError
-from xtc_ds.formats import Grouping, SparseStorage
 from xtc_ds.freezing.pack_weight import pack_weight
 from xtc_ds.freezing.pruned_parts import PrunedParts
 from xtc_ds.freezing.shrinkage import set_attributes
 from xtc_ds.layer_kinds import layer_kind, weight_shape
 from xtc_ds.layers import CompressedLayer, restore_class
 from xtc_ds.plan.kept import found_kept
-from xtc_ds.plan.stored import sparse_floats, stored_weight
+from xtc_ds.plan.stored import float_weight, stored_weight
 from xtc_ds.runtime.packed import PackedLayer, PackedSpec, share_packed_tensors
 from xtc_ds.runtime.packed_layers import build_packed
+from xtc_ds.storage import Dense, Elementwise, Masked, Sparse, StoredWeight
 from xtc_ds.zero import gathered
 
 __all__ = ["FLOATS", "Freezer"]
@@ -37,7 +37,7 @@ class Freezer:
     def __init__(self, model: nn.Module, float_dtype: str) -> None:
         self.model, self.dtype_name = model, float_dtype
         self.float_dtype = FLOATS[float_dtype]
-        self.packed: dict[tuple[int, PackedSpec], PackedLayer] = {}
+        self.packed: dict[tuple[int, StoredWeight], PackedLayer] = {}
         self.uses = Counter(id(m._parameters.get("weight")) for m in model.modules())
         self.names = {id(p): name for name, p in [*model.named_parameters(), *model.named_buffers()]}
         # Finished copies by the id of the original.
@@ -81,12 +81,15 @@ class Freezer:
         """A packed layer for a module whose weight or input is quantized, or whose weight is sparse; else None."""
         if not isinstance(module, CompressedLayer):
             return None
-        if module.weight_rule is None and module.activation_rule is None and self._sparse_floats(name, module) is None:
+        stored = self._stored(name, module)
+        if isinstance(stored, Dense) and module.activation_rule is None:
             return None
         assert isinstance(module, nn.Module)
-        spec = self._spec(name, module)
+        kind = module.layer_kind.packed
+        assert kind is not None
+        spec = PackedSpec(kind, stored, module.activation_rule.format if module.activation_rule else None)
         layer = build_packed(spec, module, module.weight.dtype)  # type: ignore[arg-type]
-        self._fill_weight(layer, name, module)
+        self._fill_weight(layer, stored, name, module)
         for key in module.layer_kind.tensors.keys() - {"weight"}:
             if (old := module._parameters.get(key)) is not None:
                 layer._parameters[key] = self.tensor(old, True)  # type: ignore[assignment]
@@ -100,37 +103,25 @@ class Freezer:
             layer.activation_quantizer.x_min_max.copy_(observed)
         return layer
 
-    def _spec(self, name: str, module: CompressedLayer) -> PackedSpec:
-        assert isinstance(module, nn.Module)
-        activation = module.activation_rule.format if module.activation_rule else None
-        kind = module.layer_kind.packed
-        assert kind is not None
-        if module.weight_rule is not None:
-            mask, pruned = self.parts.weight_mask(name), self.parts.modules.get(name)
-            found = found_kept(pruned, mask) if pruned is not None and mask is not None else None
-            stored = stored_weight(module.weight_rule, pruned, found)
-            weight = (stored.format.name, stored.grouping, stored.shape)
-            return PackedSpec(kind, *weight, activation, stored.masked, stored.sparse)
-        shrunk = self.parts.shrinkage.modules.get(name)
-        sparse = self._sparse_floats(name, module)
-        shape = shrunk.after if shrunk else weight_shape(module)
-        return PackedSpec(kind, None, Grouping("tensor"), shape, activation, sparse=sparse)
-
-    def _sparse_floats(self, name: str, module: CompressedLayer) -> SparseStorage | None:
-        """How the float weight of a pruned module is stored if that takes less than its zeros do."""
+    def _stored(self, name: str, module: CompressedLayer) -> Elementwise | Masked | Sparse:
+        """How the weight is stored; of a pruned one as its masks are now."""
         weight: Tensor = module.weight  # type: ignore[attr-defined]
         mask, pruned = self.parts.weight_mask(name), self.parts.modules.get(name)
-        if mask is None or pruned is None or self.uses[id(weight)] > 1:
-            return None
+        found = None if pruned is None or mask is None else found_kept(pruned, mask)
+        if module.weight_rule is not None:
+            return stored_weight(module.weight_rule, pruned, found)
         shape = weight_shape(module)  # type: ignore[arg-type]
-        return sparse_floats(shape, pruned, self.float_dtype.itemsize, found_kept(pruned, mask))
+        if found is not None and self.uses[id(weight)] == 1:
+            return float_weight(shape, pruned, self.float_dtype.itemsize, found)
+        shrunk = self.parts.shrinkage.modules.get(name)
+        return Dense(shrunk.after if shrunk else shape)
 
-    def _fill_weight(self, layer: PackedLayer, name: str, module: CompressedLayer) -> None:
+    def _fill_weight(
+        self, layer: PackedLayer, stored: Elementwise | Masked | Sparse, name: str, module: CompressedLayer
+    ) -> None:
         weight: Tensor = module.weight  # type: ignore[attr-defined]
-        # Tied weights: the second layer shares the first one's buffers.
-        spec = layer.spec
-        key = PackedSpec("linear", spec.format, spec.grouping, spec.shape, masked=spec.masked, sparse=spec.sparse)
-        twin = self.packed.setdefault((id(weight), key), layer)
+        # Tied weights: the second layer shares the first one's tensors.
+        twin = self.packed.setdefault((id(weight), stored), layer)
         if twin is not layer:
             share_packed_tensors(layer, twin)
             return
@@ -139,19 +130,18 @@ class Freezer:
             whole = self.tensor(weight, True)
             if module.layer_kind.stored_order is not None:
                 whole = nn.Parameter(outputs_first(whole).contiguous(), False)
-            if spec.sparse is not None:
-                mask = self.parts.weight_mask(name)
-                assert mask is not None
-                layer.weight_mask.copy_(spec.sparse.pack_mask(mask))  # type: ignore[union-attr]
-                whole = nn.Parameter(spec.sparse.kept_values(whole.detach(), mask), False)
-            layer._parameters["weight"] = whole  # type: ignore[assignment]
-            return
-        with gathered([weight]):
-            w_OI = outputs_first(weight.detach())
-            encoded = module.weight_rule.target_format.encode(module.weight_rule.grouping.split(w_OI))
-        if not all(bool(part.isfinite().all()) for part in encoded.parts.values()):
-            raise ExportError(f"{name}.weight holds NaN or infinite values; it cannot be packed")
-        for part, value in pack_weight(encoded, module.weight_rule, spec, self.parts, name).items():
+            if isinstance(stored, Dense):
+                layer._parameters["weight"] = whole  # type: ignore[assignment]
+                return
+            tensors = stored.pack(whole.detach(), {}, self.parts.weight_mask(name))
+        else:
+            with gathered([weight]):
+                w_OI = outputs_first(weight.detach())
+                encoded = module.weight_rule.target_format.encode(module.weight_rule.grouping.split(w_OI))
+            if not all(bool(part.isfinite().all()) for part in encoded.parts.values()):
+                raise ExportError(f"{name}.weight holds NaN or infinite values; it cannot be packed")
+            tensors = pack_weight(encoded, module.weight_rule, stored, self.parts, name)
+        for part, value in tensors.items():
             getattr(layer, part).copy_(self.rounded(value.cpu(), f"{name}.{part}"))
 
     def _copy_pruned(self, name: str, module: nn.Module) -> None:

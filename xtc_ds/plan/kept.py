@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from xtc_ds.formats.sparse import pattern_fits
 from xtc_ds.plan.rows import SparseRow, StructuredRow
 from xtc_ds.plan.shrink import Pruned, cut_dims
 from xtc_ds.pruning.patterns import Blocks, KeepOf, parse_pattern
 from xtc_ds.pruning.top import kept_count
+from xtc_ds.storage import pattern_fits
 
 __all__ = ["KeptWeights", "found_kept", "planned_kept"]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from xtc_ds.plan.rows import WeightRow
 from xtc_ds.plan.shrink import Pruned, cut_dims, cut_shape
-from xtc_ds.plan.stored import sparse_floats, stored_weight
+from xtc_ds.plan.stored import float_weight, stored_weight
 from xtc_ds.plan.view import iterate_tensors
 from xtc_ds.zero import full_numel, full_shape
 
@@ -92,10 +92,7 @@ def count_sizes(
                 shape = cut_shape(shape, cut_dims(pruned[name], key))
             packed[id(tensor)] = math.prod(shape) * _item_bytes(tensor, float_bytes)
             if key == "weight" and uses[id(tensor)] == 1 and tensor.is_floating_point():
-                what = pruned.get(name)
-                sparse = sparse_floats(shape, what, float_bytes)
-                if sparse is not None:
-                    packed[id(tensor)] = sparse.kept * float_bytes + sparse.mask_bytes(math.prod(shape))
+                packed[id(tensor)] = float_weight(shape, pruned.get(name), float_bytes).packed_bytes(float_bytes)
             leftovers.append(LeftoverRow(f"{name}.{key}".lstrip("."), shape, packed[id(tensor)]))
     leftovers += [
         LeftoverRow(f"{name}.activation_quantizer.x_min_max", (2,), 2 * float_bytes) for name in static_ranges

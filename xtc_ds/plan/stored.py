@@ -1,83 +1,57 @@
-"""How a quantized weight lies in a file, which pruning may have changed."""
+"""How a weight will be stored, which pruning may change."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 
 from xtc_ds.errors import FormatError, Problem
-from xtc_ds.formats import Grouping, SparseStorage, WeightFormat, get_format, smallest_storage
+from xtc_ds.formats import Grouping, get_format
 from xtc_ds.plan.kept import KeptWeights, planned_kept
 from xtc_ds.plan.rows import WeightRow
 from xtc_ds.plan.shrink import Pruned, cut_dims, cut_shape
+from xtc_ds.storage import Coded, Dense, Elementwise, Masked, Sparse, pruned_weight
 
-__all__ = ["StoredWeight", "sparse_floats", "storage_problems", "stored_weight"]
+__all__ = ["float_weight", "storage_problems", "stored_weight"]
 
-
-@dataclass(frozen=True)
-class StoredWeight:
-    """A packed weight.
-
-    shape: outputs first. masked: a mask lies beside the codes; where it is 0 the weight is 0.
-    sparse: how the weights that are not pruned are stored without the others; None: all of them are.
-    """
-
-    format: WeightFormat
-    grouping: Grouping
-    shape: tuple[int, ...]
-    masked: bool
-    sparse: SparseStorage | None = None
-
-    def packed_bytes(self, float_bytes: int) -> int:
-        """Bytes of codes, scales and mask in a file whose floats take ``float_bytes`` each."""
-        numel = math.prod(self.shape)
-        floats = self.format.parts_values(self.grouping.count(self.shape))
-        return floats * float_bytes + self._weight_bytes(numel)
-
-    def _weight_bytes(self, numel: int) -> int:
-        if self.sparse is None:
-            return self.format.packed_bytes(numel) + (-(-numel // 8) if self.masked else 0)
-        assert self.sparse.format is not None
-        return get_format(self.sparse.format).packed_bytes(self.sparse.kept) + self.sparse.mask_bytes(numel)
+# Ways to store the same codes differ in codes and masks alone: any size of floats will do.
+_ANY_FLOAT = 4
 
 
-def stored_weight(row: WeightRow, pruned: Pruned | None, found: KeptWeights | None = None) -> StoredWeight:
+def stored_weight(
+    row: WeightRow, pruned: Pruned | None, found: KeptWeights | None = None
+) -> Elementwise | Masked | Sparse:
     """How the weight of ``row`` is stored. Raises FormatError where its scale groups cannot be cut.
 
     found: what the mask keeps now; by default what it keeps when pruning is at its end.
     """
     weight_format = row.target_format
     if pruned is None:
-        return StoredWeight(weight_format, row.grouping, row.shape, False)
-    masked = False
-    if pruned.zeroed:
-        # Zeros need a code of their own: signs with one are ternary codes, and shifted grids have none.
-        masked = weight_format.zero_format is None
-        weight_format = weight_format if weight_format.zero_format is None else get_format(weight_format.zero_format)
+        return Coded(weight_format, row.grouping, row.shape)
     dims = cut_dims(pruned, "weight", output_first=True)
-    grouping = _cut_grouping(row.grouping, row.shape, {dim for dim, _ in dims})
-    stored = StoredWeight(weight_format, grouping, cut_shape(row.shape, dims), masked)
-    kept = planned_kept(pruned, stored.shape)
-    # The format of the layer needs no zeros where the zeros are not among the stored codes.
-    return replace(stored, sparse=_sparse_codes(stored, row.target_format, found or kept) if kept else None)
+    grouping, shape = _cut_grouping(row.grouping, row.shape, {dim for dim, _ in dims}), cut_shape(row.shape, dims)
+    own = Coded(weight_format, grouping, shape)
+    if not pruned.zeroed:
+        return own
+    # Zeros need a code of their own, or a mask: signs with a zero are ternary codes, and shifted grids have none.
+    name = weight_format.zero_format
+    around = own if name is None else Coded(get_format(name), grouping, shape)
+    kept = planned_kept(pruned, shape)
+    if kept is None:
+        return Masked(around) if around.needs_mask else around
+    kept = found or kept
+    # Where pruned weights are left out, the layer's own format needs no zeros.
+    return pruned_weight(around, own, kept.count, kept.pattern, _ANY_FLOAT)
 
 
-def sparse_floats(
+def float_weight(
     shape: tuple[int, ...], pruned: Pruned | None, float_bytes: int, found: KeptWeights | None = None
-) -> SparseStorage | None:
-    """How a pruned weight of ``shape`` that is not quantized is stored; None: with its zeros."""
+) -> Elementwise | Masked | Sparse:
+    """How a weight of ``shape`` that is not quantized is stored, with its zeros or without them."""
     kept = planned_kept(pruned, shape) if pruned is not None else None
     if kept is None or len(shape) not in (2, 4):
-        return None
-    kept, numel = found or kept, math.prod(shape)
-    return smallest_storage(numel, kept.count, kept.pattern, None, kept.count * float_bytes, numel * float_bytes)
-
-
-def _sparse_codes(stored: StoredWeight, kept_format: WeightFormat, kept: KeptWeights) -> SparseStorage | None:
-    numel = math.prod(stored.shape)
-    kept_bytes, dense_bytes = kept_format.packed_bytes(kept.count), stored._weight_bytes(numel)
-    return smallest_storage(numel, kept.count, kept.pattern, kept_format.name, kept_bytes, dense_bytes)
+        return Dense(shape)
+    kept = found or kept
+    return pruned_weight(Dense(shape), Dense(shape), kept.count, kept.pattern, float_bytes)
 
 
 def _cut_grouping(grouping: Grouping, shape: tuple[int, ...], dims: set[int]) -> Grouping:

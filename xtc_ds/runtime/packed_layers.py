@@ -51,7 +51,7 @@ class PackedEmbedding(PackedLayer):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Ids (...) to vectors (..., D)."""
-        if self.spec.grouping.kind == "group" or self.spec.masked:
+        if self.spec.coded is None or self.spec.grouping.kind == "group" or self.spec.masked:
             return F.embedding(ids, self.used_weight(self.dtype))
         flat = ids.reshape(-1)
         weight_format = self.spec.weight_format

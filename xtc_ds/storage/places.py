@@ -1,4 +1,4 @@
-"""Weights of which most are zero: the kept ones in a row, and where they belong.
+"""Where the weights that are not pruned belong, as bytes.
 
 The places are either one bit a weight, or, where ``kept`` of every ``of`` neighbouring inputs stay ("2:4"), the number
 of the combination that each group keeps: a group that keeps the places p_1 < p_2 < .. has the number
@@ -20,32 +20,29 @@ from torch import Tensor
 from xtc_ds.errors import FormatError
 from xtc_ds.formats.bits import pack_bits, packed_size, unpack_bits
 
-__all__ = ["MOST_COMBINATIONS", "SparseStorage", "pattern_fits", "smallest_storage"]
+__all__ = ["MOST_COMBINATIONS", "Places", "pattern_fits"]
 
 # Numbers of combinations fit a byte.
 MOST_COMBINATIONS = 256
 
 
 @dataclass(frozen=True)
-class SparseStorage:
-    """How a sparse weight lies in a file.
+class Places:
+    """Which weights are kept.
 
-    kept: how many weights are stored. pattern: (kept, of), or None for one bit a weight.
-    format: weight format of the stored codes; None where the weights are floats. It is the layer's own, or binary
-        where the layer's is ternary for the sake of its zeros.
+    kept: how many. pattern: (kept, of) neighbouring inputs, or None for one bit a weight.
     """
 
     kept: int
     pattern: tuple[int, int] | None
-    format: str | None
 
-    def mask_bytes(self, numel: int) -> int:
+    def bytes(self, numel: int) -> int:
         """Bytes of the places of ``numel`` weights."""
         if self.pattern is None:
             return packed_size(numel, 1)
         return packed_size(numel // self.pattern[1], _index_bits(self.pattern))
 
-    def pack_mask(self, mask: Tensor) -> Tensor:
+    def pack(self, mask: Tensor) -> Tensor:
         """The places as a flat uint8 tensor. mask: bool, (O, I) or (O, I, kH, kW), which fits the pattern."""
         flat = self.arranged(mask)
         if self.pattern is None:
@@ -57,12 +54,12 @@ class SparseStorage:
         assert isinstance(numbers, Tensor)
         return pack_bits(numbers.to(torch.uint8), _index_bits(self.pattern))
 
-    def unpack_mask(self, packed: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """The inverse of ``pack_mask``. Raises FormatError where the bytes are no such places."""
+    def unpack(self, packed: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """The inverse of ``pack``. Raises FormatError where the bytes are no such places."""
         numel = math.prod(shape)
-        if packed.dtype != torch.uint8 or packed.dim() != 1 or packed.numel() != self.mask_bytes(numel):
+        if packed.dtype != torch.uint8 or packed.dim() != 1 or packed.numel() != self.bytes(numel):
             raise FormatError(
-                f"the mask of {numel} weights takes {self.mask_bytes(numel)} bytes (flat, uint8); "
+                f"the mask of {numel} weights takes {self.bytes(numel)} bytes (flat, uint8); "
                 f"found {tuple(packed.shape)} of {packed.dtype}"
             )
         if self.pattern is None:
@@ -105,18 +102,6 @@ def pattern_fits(pattern: tuple[int, int], mask: Tensor) -> bool:
         return False
     inputs_last = mask.permute(0, 2, 3, 1) if mask.dim() == 4 else mask
     return bool((inputs_last.reshape(-1, of).sum(1) == kept).all())
-
-
-def smallest_storage(
-    numel: int, kept: int, pattern: tuple[int, int] | None, format: str | None, kept_bytes: int, dense_bytes: int
-) -> SparseStorage | None:
-    """The smallest storage of ``kept`` out of ``numel`` weights; None where that of all of them takes less.
-
-    kept_bytes: of the kept weights alone; dense_bytes: of all weights with what else says which are zero.
-    """
-    fits = pattern is not None and math.comb(pattern[1], pattern[0]) <= MOST_COMBINATIONS
-    storage = SparseStorage(kept, pattern if fits else None, format)
-    return storage if kept_bytes + storage.mask_bytes(numel) < dense_bytes else None
 
 
 def _index_bits(pattern: tuple[int, int]) -> int:
