@@ -66,7 +66,7 @@ _HOMES = {
     "load_checkpoint": "xtc_ds.checkpoint",
     "load_config": "xtc_ds.config",
     "load_into": "xtc_ds.checkpoint",
-    "load_teacher": "xtc_ds.distillation",
+    "load_teacher": "xtc_ds.distillation.teacher",
     "make_plan": "xtc_ds.plan",
     "parse_block": "xtc_ds.config",
     "plan_table": "xtc_ds.plan",

@@ -16,7 +16,7 @@ from transformers import (
     RobertaConfig,
 )
 
-from xtc_ds.distillation import Distiller
+from xtc_ds.distillation.distiller import Distiller
 from xtc_ds.plan import find_layer_stack
 from xtc_ds.techniques.kd.config import Distillation
 

@@ -15,7 +15,9 @@ from distillation_models import ARCHITECTURES, ENCODERS, batch, close, distiller
 from torch import nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from xtc_ds.distillation import PROJECTION_NAME, Distiller, check_distillation, strip_projection
+from xtc_ds.distillation.check import check_distillation
+from xtc_ds.distillation.distiller import Distiller
+from xtc_ds.distillation.projection import PROJECTION_NAME, strip_projection
 from xtc_ds.errors import ConfigError, DistillationError
 from xtc_ds.plan import find_layer_stack
 from xtc_ds.techniques.kd.config import Distillation

@@ -16,7 +16,7 @@ from transformers import BartConfig, BartForConditionalGeneration, GPT2LMHeadMod
 
 import xtc_ds
 from tests.tiny import block
-from xtc_ds.distillation import disable_attention_tap, enable_attention_tap
+from xtc_ds.distillation.attention_tap import disable_attention_tap, enable_attention_tap
 from xtc_ds.engine import teacher_dtype
 from xtc_ds.engine.int8_layers import Int8Linear
 from xtc_ds.engine.teacher_dtype import check_dtype, in_dtype
@@ -100,8 +100,8 @@ def test_hidden_states_and_attention_are_read_as_from_floats(kind: str) -> None:
     teacher, low = teacher_and_copy("bert")
     config: dict[str, Any] = {} if kind == "attention" else {"attention_type": kind}
     parts = []
-    for lecturer in (teacher, low):
-        made = distiller(student, lecturer, **config)
+    for used in (teacher, low):
+        made = distiller(student, used, **config)
         student.zero_grad()
         student(**batch()).loss.backward()
         parts.append(made.last_parts)
@@ -156,10 +156,10 @@ def test_a_cache_of_another_type_is_not_read(tmp_path: Path, caplog: pytest.LogC
     student = without_dropout(tiny_model("bert", seed=1))
     teacher, low = teacher_and_copy()
     losses, ran = [], []
-    for lecturer in (teacher, low, in_dtype(teacher, "int8"), teacher):
+    for used in (teacher, low, in_dtype(teacher, "int8"), teacher):
         counted: list[int] = []
-        hook = lecturer.register_forward_pre_hook(lambda *_, c=counted: c.append(1))
-        made = distiller(student, lecturer, cache="logits", cache_folder=str(tmp_path), **LOGITS_ONLY)
+        hook = used.register_forward_pre_hook(lambda *_, c=counted: c.append(1))
+        made = distiller(student, used, cache="logits", cache_folder=str(tmp_path), **LOGITS_ONLY)
         losses.append([float(student(**batch()).loss.detach()) for _ in range(2)])
         made.detach()
         hook.remove()

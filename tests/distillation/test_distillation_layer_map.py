@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xtc_ds.distillation import make_layer_map
+from xtc_ds.distillation.layer_map import make_layer_map
 from xtc_ds.errors import ConfigError
 
 TABLE = [

@@ -9,16 +9,15 @@ import torch
 from distillation_models import close
 from torch import Tensor
 
-from xtc_ds.distillation.losses import (
+from xtc_ds.distillation.formulas.attention import (
     attention_probability_loss,
     attention_score_loss,
-    hidden_loss,
-    logits_loss,
     relation_heads,
     relation_loss,
-    task_of,
 )
-from xtc_ds.distillation.pairs import valid_pairs
+from xtc_ds.distillation.formulas.hidden import hidden_loss
+from xtc_ds.distillation.formulas.logits import logits_loss, task_of
+from xtc_ds.distillation.token_masks import valid_pairs
 from xtc_ds.errors import DistillationError
 
 LOWEST = torch.finfo(torch.float32).min

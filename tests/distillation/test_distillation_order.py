@@ -1,4 +1,4 @@
-"""When the teacher speaks, and that nothing of its lesson outlives the student's forward."""
+"""When the teacher runs, and that nothing of its forward outlives the student's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from distillation_models import batch, close, distiller, tiny_model
 from torch import Tensor
 
-from xtc_ds.distillation import Distiller
+from xtc_ds.distillation.distiller import Distiller
 
 
 def test_the_teacher_is_done_before_the_student_starts_and_takes_none_of_its_random_numbers() -> None:
@@ -39,20 +39,20 @@ def test_what_the_teacher_computed_is_gone_after_the_forward(
     seen: list[weakref.ref[Tensor]] = []
     parts = Distiller._parts
 
-    def watched(self: Distiller, output: Any, taught: Any, captured: Any, lessons: Any, *valid: Any) -> Any:
-        seen.extend(weakref.ref(record.query) for record in lessons.attention.values())
-        return parts(self, output, taught, captured, lessons, *valid)
+    def watched(self: Distiller, output: Any, captured: Any, pending: Any) -> Any:
+        seen.extend(weakref.ref(record.query) for record in pending.teacher_capture.attention.values())
+        return parts(self, output, captured, pending)
 
     monkeypatch.setattr(Distiller, "_parts", watched)
     loss = student.train()(**batch()).loss
     gc.collect()
     assert seen
     assert all(reference() is None for reference in seen)
-    assert made._lesson is None
+    assert made._pending is None
     loss.backward()
 
 
-def test_a_student_that_fails_leaves_no_lesson_behind() -> None:
+def test_a_student_that_fails_leaves_nothing_of_the_teacher_behind() -> None:
     student, teacher = tiny_model("bert", seed=1), tiny_model("bert", seed=2)
     made = distiller(student, teacher)
 
@@ -62,7 +62,7 @@ def test_a_student_that_fails_leaves_no_lesson_behind() -> None:
     handle = student.bert.encoder.layer[1].register_forward_pre_hook(fail)
     with pytest.raises(ValueError, match="broken"):
         student.train()(**batch())
-    assert made._lesson is None
+    assert made._pending is None
     handle.remove()
     student(**batch()).loss.backward()
     assert made.last_parts["loss"] > 0

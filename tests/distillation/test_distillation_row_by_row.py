@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-import xtc_ds.distillation.transfer as transfer
-from xtc_ds.distillation.attention import AttentionRecord
-from xtc_ds.distillation.row_by_row import sum_over_rows
-from xtc_ds.distillation.transfer import attention_loss
-from xtc_ds.techniques.kd.config import AttentionType
+import xtc_ds.distillation.formulas.attention_records as attention_records
+from xtc_ds.distillation.attention_record import AttentionRecord
+from xtc_ds.distillation.formulas.attention_records import attention_loss
+from xtc_ds.distillation.formulas.row_by_row import sum_over_rows
+from xtc_ds.distillation.losses.attention import AttentionType
 
 KINDS: tuple[AttentionType, ...] = ("scores", "probabilities", "relations")
 
@@ -36,7 +36,7 @@ def leaves(record: AttentionRecord) -> list[Tensor]:
 
 
 def learned(kind: AttentionType, rows: int, monkeypatch: pytest.MonkeyPatch, bias: bool = False) -> list[Tensor]:
-    monkeypatch.setattr(transfer, "_rows_at_a_time", lambda like, numbers: rows)
+    monkeypatch.setattr(attention_records, "_rows_at_a_time", lambda like, numbers: rows)
     ours, theirs = record(1, True, bias=bias), record(2, False)
     valid = torch.ones(5, 7, dtype=torch.bool)
     valid[1, -2:] = False
@@ -59,7 +59,7 @@ def test_the_same_loss_and_gradients(
     if kind == "relations" and bias:
         pytest.skip("relations look at no bias")
     found = learned(kind, rows, monkeypatch, bias)
-    monkeypatch.setattr(transfer, "sum_over_rows", whole)
+    monkeypatch.setattr(attention_records, "sum_over_rows", whole)
     expected = learned(kind, rows, monkeypatch, bias)
     assert len(found) == len(expected) == {"relations": 4}.get(kind, 3 + bias)
     for one, other in zip(found, expected, strict=True):
@@ -101,7 +101,7 @@ def test_each_layer_is_let_go_before_the_next() -> None:
 
     seen: list[list[str]] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transfer, "sum_over_rows", watched)
+        patch.setattr(attention_records, "sum_over_rows", watched)
         attention_loss(layers(), "scores")
     assert seen == [["first"], ["first", "second"]]
 

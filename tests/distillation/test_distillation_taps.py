@@ -14,7 +14,8 @@ import torch
 from distillation_models import ARCHITECTURES, ENCODERS, batch, close, tiny_model
 from torch import nn
 
-from xtc_ds.distillation import Tap, disable_attention_tap, enable_attention_tap
+from xtc_ds.distillation.attention_tap import disable_attention_tap, enable_attention_tap
+from xtc_ds.distillation.taps import Tap
 from xtc_ds.errors import DistillationError
 from xtc_ds.plan import find_layer_stack
 
@@ -112,7 +113,7 @@ def test_enabling_twice_is_undone_by_disabling_once() -> None:
 
 def test_a_model_outside_transformers_is_refused_with_the_remedy() -> None:
     with pytest.raises(DistillationError, match='"attention_weight": 0'):
-        enable_attention_tap(nn.Linear(2, 2))
+        enable_attention_tap(nn.Linear(2, 2), ("attention_weight",))
 
 
 def test_nothing_is_kept_after_take_and_no_hooks_remain() -> None:

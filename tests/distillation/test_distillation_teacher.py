@@ -9,7 +9,7 @@ import torch
 from distillation_models import ARCHITECTURES, batch, close, tiny_config, tiny_model
 from transformers import BertForMaskedLM, BertModel
 
-from xtc_ds.distillation import load_teacher
+from xtc_ds.distillation.teacher import load_teacher
 from xtc_ds.errors import TeacherError
 
 

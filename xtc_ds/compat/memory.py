@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 if TYPE_CHECKING:
-    from xtc_ds.distillation import Distiller
+    from xtc_ds.distillation.distiller import Distiller
     from xtc_ds.plan import CompressionPlan
 
 __all__ = ["Memory", "forget_calls", "init_compression_was_called", "recall", "remember"]

@@ -20,7 +20,7 @@ from xtc_ds.layers import compressed_layers
 from xtc_ds.plan import CompressionPlan
 
 if TYPE_CHECKING:
-    from xtc_ds.distillation import Distiller
+    from xtc_ds.distillation.distiller import Distiller
 
 __all__ = ["init_compression", "redundancy_clean"]
 

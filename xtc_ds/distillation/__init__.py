@@ -1,25 +1,11 @@
-"""Distillation: loading the teacher, mapping layers, and the losses that make a student follow it."""
+"""Distillation: the losses that make a student follow its teacher, what they look at, and the teacher's forward.
+
+Importing this package imports no torch, so that the keys of the losses can be read without it.
+"""
 
 from __future__ import annotations
 
-from xtc_ds.distillation.attention import disable_attention_tap, enable_attention_tap
-from xtc_ds.distillation.check import check_distillation
-from xtc_ds.distillation.distiller import Distiller
-from xtc_ds.distillation.layer_map import LayerMap, make_layer_map
-from xtc_ds.distillation.projection import PROJECTION_NAME, strip_projection
-from xtc_ds.distillation.taps import Capture, Tap
-from xtc_ds.distillation.teacher import load_teacher
+from xtc_ds.distillation.loss import DistillationLoss, Taps
+from xtc_ds.distillation.registry import distillation_losses, register_loss
 
-__all__ = [
-    "PROJECTION_NAME",
-    "Capture",
-    "Distiller",
-    "LayerMap",
-    "Tap",
-    "check_distillation",
-    "disable_attention_tap",
-    "enable_attention_tap",
-    "load_teacher",
-    "make_layer_map",
-    "strip_projection",
-]
+__all__ = ["DistillationLoss", "Taps", "distillation_losses", "register_loss"]

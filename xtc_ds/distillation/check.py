@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
 from torch import nn
 
 from xtc_ds.distillation.layer_map import LayerMap, make_layer_map
+from xtc_ds.distillation.settings import DistillationSettings, active_losses
 from xtc_ds.errors import ConfigError, DistillationError, Problem
-from xtc_ds.techniques.kd.config import Distillation
 
-__all__ = ["check_distillation", "config_value"]
+__all__ = ["check_distillation", "needs_layers"]
 
 
 def check_distillation(
     student: nn.Module,
     teacher: nn.Module,
-    config: Distillation,
+    settings: DistillationSettings,
     student_depth: int,
     teacher_depth: int,
     kept_layers: tuple[int, ...] | None = None,
@@ -25,30 +25,32 @@ def check_distillation(
 
     student_depth is the depth after layer reduction, kept_layers what the reduction keeps of the teacher.
 
-    Raises ConfigError (layer map, attention heads, cache without a folder) or DistillationError (the teacher is
+    Raises ConfigError (layer map, what the losses find, cache without a folder) or DistillationError (the teacher is
     part of the student).
     """
     _check_apart(student, teacher)
-    if config.cache != "none" and config.cache_folder is None:
-        what = f'"cache": "{config.cache}" needs a folder of its own; name one, such as "cache_folder": "cache/logits"'
-        raise ConfigError([Problem(f"{config.path}.cache_folder", what)])
+    if settings.cache != "none" and settings.cache_folder is None:
+        what = (
+            f'"cache": "{settings.cache}" needs a folder of its own; name one, such as "cache_folder": "cache/logits"'
+        )
+        raise ConfigError([Problem(f"{settings.path}.cache_folder", what)])
     layer_map = LayerMap(tuple(range(student_depth)))
-    if config.hidden_weight > 0 or config.attention_weight > 0 or config.layer_map is not None:
-        layer_map = make_layer_map(student_depth, teacher_depth, config.layer_map, kept_layers, config.path)
-    if config.attention_weight > 0 and config.attention_type != "relations":
-        heads = [config_value(model, "num_attention_heads") for model in (student, teacher)]
-        if None not in heads and heads[0] != heads[1]:
-            message = (
-                f"'{config.attention_type}' needs equal numbers of attention heads; found {heads[0]} in the student "
-                f'and {heads[1]} in the teacher; use "relations" or "attention_weight": 0'
-            )
-            raise ConfigError([Problem(f"{config.path}.attention_type", message)])
+    if needs_layers(settings):
+        layer_map = make_layer_map(student_depth, teacher_depth, settings.layer_map, kept_layers, settings.path)
+    if problems := list(_loss_problems(student, teacher, settings)):
+        raise ConfigError(problems)
     return layer_map
 
 
-def config_value(model: nn.Module, name: str) -> Any:
-    """``model.config.<name>`` by Hugging Face's name (``hidden_size``, ...), or None."""
-    return getattr(getattr(model, "config", None), name, None)
+def needs_layers(settings: DistillationSettings) -> bool:
+    """Whether distillation needs to know the list of layers of both models."""
+    return settings.layer_map is not None or any(loss.needs_layers for loss in active_losses(settings))
+
+
+def _loss_problems(student: nn.Module, teacher: nn.Module, settings: DistillationSettings) -> Iterator[Problem]:
+    for loss in active_losses(settings):
+        for key, what in loss.problems(student, teacher):
+            yield Problem(f"{settings.path}.{key}", what)
 
 
 def _check_apart(student: nn.Module, teacher: nn.Module) -> None:

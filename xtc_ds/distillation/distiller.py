@@ -1,31 +1,38 @@
-"""Distillation as a property of the student's forward: in training, its loss includes the teacher's lessons."""
+"""Distillation as a property of the student's forward: in training, its loss includes the distillation losses."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from xtc_ds.distillation.attention import disable_attention_tap, enable_attention_tap
-from xtc_ds.distillation.check import check_distillation, config_value
+from xtc_ds.distillation.attention_tap import disable_attention_tap, enable_attention_tap
+from xtc_ds.distillation.check import check_distillation
 from xtc_ds.distillation.decoding import counted_positions, with_decoder_inputs
 from xtc_ds.distillation.hooks import AfterForward, BeforeForward
 from xtc_ds.distillation.inputs import check_output, named_inputs, with_loss
-from xtc_ds.distillation.losses import hidden_loss, logits_loss, task_of
-from xtc_ds.distillation.projection import attach_projection
-from xtc_ds.distillation.taps import Capture, Tap
-from xtc_ds.distillation.teaching import Teaching
-from xtc_ds.distillation.transfer import attention_loss
+from xtc_ds.distillation.logits_cache import LogitsCache
+from xtc_ds.distillation.paired_forward import CapturedPairs, PairedForward
+from xtc_ds.distillation.projection import attach_projection, projection_widths
+from xtc_ds.distillation.settings import DistillationSettings, active_losses
+from xtc_ds.distillation.tapped import attention_keys, student_tap, teacher_tap
+from xtc_ds.distillation.taps import Capture
+from xtc_ds.distillation.teacher_forward import TeacherForward
 from xtc_ds.errors import DistillationError
-from xtc_ds.techniques.kd.config import Distillation
-from xtc_ds.zero import is_partitioned
 
 __all__ = ["Distiller"]
 
-_T = TypeVar("_T")
+
+@dataclass(frozen=True)
+class _PendingForward:
+    """A forward under way: the student's inputs, the teacher's output and its layers' tensors."""
+
+    inputs: dict[str, Any]
+    teacher_outputs: dict[str, Any]
+    teacher_capture: Capture
 
 
 class Distiller:
@@ -33,12 +40,12 @@ class Distiller:
 
     student, teacher: models that return a Hugging Face output or a dict. The teacher is frozen and set to
         evaluation; it must be on the student's device and never is one of its modules.
-    config: weights and kinds of the parts. student_stack, teacher_stack: their layers, in order.
+    settings: the losses with their weights. student_stack, teacher_stack: the models' layers, in order.
     kept_layers: the teacher's layers that the layer reduction kept, if there was one.
 
-    The loss is ``hard_label_weight * student_loss + logits_weight * logits + hidden_weight * sum(hidden)
-    + attention_weight * sum(attention)`` (XTC, Wu et al., 2022: all weights 1, no hard labels); a part of
-    weight 0 is not computed. In evaluation mode, or without gradients, the student is untouched.
+    The loss is the sum of ``weight * loss`` over the losses of the settings that have a weight, plus
+    ``hard_label_weight`` times the student's own loss (XTC, Wu et al., 2022: all weights 1, no hard labels). In
+    evaluation mode, or without gradients, the student is untouched.
 
     Call ``attach`` before an engine or optimizer is built. Copies of the student, and what is saved of it,
     know nothing of the teacher and return their own loss.
@@ -49,25 +56,29 @@ class Distiller:
         self,
         student: nn.Module,
         teacher: nn.Module,
-        config: Distillation,
+        settings: DistillationSettings,
         student_stack: nn.ModuleList,
         teacher_stack: nn.ModuleList,
         kept_layers: tuple[int, ...] | None = None,
     ) -> None:
         depths = len(student_stack), len(teacher_stack)
-        self.layer_map = check_distillation(student, teacher, config, *depths, kept_layers)
-        self.student, self.teacher, self.config = student, teacher, config
+        self.layer_map = check_distillation(student, teacher, settings, *depths, kept_layers)
+        self.student, self.teacher, self.settings = student, teacher, settings
         # Detached, unweighted parts of the last training forward, and "loss", their weighted sum.
         self.last_parts: dict[str, Tensor] = {}
-        states = self.layer_map.hidden if config.hidden_weight > 0 else ()
-        layers = self.layer_map.attention if config.attention_weight > 0 else ()
-        values = config.attention_type == "relations"
-        self._student_tap = Tap(student_stack, range(len(states)), range(len(layers)), values=values)
-        self._teaching = Teaching(teacher, config, teacher_stack, set(states), set(layers))
+        self._taps = {loss: loss.taps(self.layer_map) for loss in active_losses(settings)}
+        self._student_tap = student_tap(student_stack, self._taps)
+        cached = settings.cache != "none" and settings.cache_folder is not None
+        self._teacher_forward = TeacherForward(
+            teacher,
+            teacher_tap(teacher_stack, self._taps),
+            frozenset(name for taps in self._taps.values() for name in taps.outputs),
+            own_type=settings.teacher_dtype is not None,
+            cache=LogitsCache(settings.cache_folder) if cached and settings.cache_folder else None,
+        )
         self._projection: nn.Linear | None = None
         self._handles: list[RemovableHandle] = []
-        # Of the forward under way: the student's inputs, the teacher's output and its layers' tensors.
-        self._lesson: tuple[dict[str, Any], dict[str, Any], Capture] | None = None
+        self._pending: _PendingForward | None = None
 
     def attach(self) -> None:
         """Hook into the student, add the projection if widths differ, make attention observable.
@@ -76,15 +87,15 @@ class Distiller:
         """
         if self._handles:
             return
-        if self.config.attention_weight > 0:
+        if keys := attention_keys(self._taps):
             try:
-                enable_attention_tap(self.student)
-                enable_attention_tap(self.teacher)
+                enable_attention_tap(self.student, keys)
+                enable_attention_tap(self.teacher, keys)
             except DistillationError:
                 disable_attention_tap(self.student)
                 raise
-        widths = [config_value(model, "hidden_size") for model in (self.student, self.teacher)]
-        if self.config.hidden_weight > 0 and None not in widths and widths[0] != widths[1] and not self._projection:
+        widths = projection_widths(self.student, self.teacher)
+        if widths and not self._projection and any(taps.projected for taps in self._taps.values()):
             self._projection = attach_projection(self.student, *widths)
         before, after = BeforeForward(self), AfterForward(self)
         self._handles = [
@@ -105,95 +116,61 @@ class Distiller:
         """The parameters that are trained with the student but are not part of it; empty for equal widths."""
         return list(self._projection.parameters()) if self._projection is not None else []
 
-    def before_forward(self, student: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Let the teacher speak and start capturing; called by the student's forward pre-hook."""
+    def before_forward(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Run the teacher and start capturing; called by the student's forward pre-hook."""
         self._student_tap.close()
-        self._lesson = None
-        if student.training and torch.is_grad_enabled():
+        self._pending = None
+        if model.training and torch.is_grad_enabled():
             inputs = with_decoder_inputs(self.student, named_inputs(self.student, args, kwargs))
             # Now, not after the student: then all that the student's backward needs would be alive beside it.
-            self._lesson = (inputs, *self._teaching.run(inputs))
+            self._pending = _PendingForward(inputs, *self._teacher_forward.run(inputs))
             self._student_tap.__enter__()
 
     def after_forward(self, output: Any) -> Any:
         """The output with the distillation loss; called by the student's forward hook, with None on failure."""
-        lesson, self._lesson = self._lesson, None
-        if lesson is None or output is None:
+        pending, self._pending = self._pending, None
+        if pending is None or output is None:
             self._student_tap.close()
             return None
         captured = self._student_tap.take()
         check_output(output, "student")
-        inputs, taught, lessons = lesson
         device = next(self.student.parameters()).device.type
         # Under autocast the products of the losses would be rounded to 16 bits.
         with torch.autocast(device, enabled=False):
-            valid = counted_positions(self.student, self._student_tap.stack, inputs)
-            parts = self._parts(output, taught, captured, lessons, *valid)
+            parts = self._parts(output, captured, pending)
             total, parts = self._total(parts, output.get("loss"))
         self.last_parts = {"loss": total.detach(), **{name: part.detach() for name, part in parts.items()}}
         return with_loss(output, total)
 
-    def _parts(
-        self,
-        output: Any,
-        taught: dict[str, Any],
-        captured: Capture,
-        lessons: Capture,
-        targets_BL: Tensor | None,
-        valid_BL: Tensor | None,
-    ) -> dict[str, Tensor]:
+    def _parts(self, output: Any, captured: Capture, pending: _PendingForward) -> dict[str, Tensor]:
+        targets, valid = counted_positions(self.student, self._student_tap.stack, pending.inputs)
+        pairs = CapturedPairs(captured, pending.teacher_capture, self._taps.values())
         parts = {}
-        if self.config.logits_weight > 0:
-            student, teacher = _logits(output, "student"), _logits(taught, "teacher")
-            task = task_of(config_value(self.student, "problem_type"), student.shape[-1])
-            valid = targets_BL if student.ndim == 3 else None
-            parts["logits"] = logits_loss(student, teacher, task, self.config.temperature, valid)
-        if self.config.hidden_weight > 0:
-            parts["hidden"] = self._hidden(captured.hidden, lessons.hidden, valid_BL)
-        if self.config.attention_weight > 0:
-            pairs = _paired(captured.attention, lessons.attention, self.layer_map.attention)
-            parts["attention"] = attention_loss(pairs, self.config.attention_type, valid_BL)
+        for loss, taps in self._taps.items():
+            forward = PairedForward(
+                student=self.student,
+                student_outputs=output,
+                teacher_outputs=pending.teacher_outputs,
+                valid_targets_BL=targets,
+                valid_BL=valid,
+                loss=loss,
+                taps=taps,
+                captured=pairs,
+                projection=self._projection,
+            )
+            parts[loss.name] = loss.compute(forward)
         return parts
 
-    def _hidden(self, student: dict[int, Tensor], teacher: dict[int, Tensor], valid_BL: Tensor | None) -> Tensor:
-        pairs = _paired(student, teacher, self.layer_map.hidden)
-        if self._projection is not None:
-            weight = self._projection.weight
-            if is_partitioned(weight):
-                # One call for all states, so that the weight is fetched once.
-                states, theirs = zip(*pairs, strict=True)
-                pairs = zip(self._projection(torch.stack(states).to(weight.dtype)).unbind(0), theirs, strict=True)
-            else:
-                pairs = ((self._projection(state.to(weight.dtype)), theirs) for state, theirs in pairs)
-        return torch.stack([hidden_loss(state, theirs, valid_BL) for state, theirs in pairs]).sum()
-
-    def _total(self, parts: dict[str, Tensor], hard: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        config = self.config
-        weights = {
-            "logits": config.logits_weight,
-            "hidden": config.hidden_weight,
-            "attention": config.attention_weight,
-            "hard": config.hard_label_weight,
-        }
-        if hard is not None:
-            parts = {**parts, "hard": hard}
-        elif config.hard_label_weight > 0:
+    def _total(self, parts: dict[str, Tensor], own: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum, and the parts with the student's own loss, which is "hard" in logs, among them."""
+        terms = [loss.weight * parts[loss.name].float() for loss in self._taps]
+        weight = self.settings.hard_label_weight
+        if own is not None:
+            parts = {**parts, "hard": own}
+            terms += [weight * own.float()] if weight > 0 else []
+        elif weight > 0:
             raise DistillationError(
-                f"{config.path}.hard_label_weight is {config.hard_label_weight} but the student computed no loss; "
+                f"{self.settings.path}.hard_label_weight is {weight} but the student computed no loss; "
                 "the batch needs labels"
             )
-        terms = [weights[name] * part.float() for name, part in parts.items() if weights[name] > 0]
         return torch.stack(terms).sum(), parts
-
-
-def _paired(student: dict[int, _T], teacher: dict[int, _T], layer_map: Sequence[int]) -> Iterator[tuple[_T, _T]]:
-    """What was captured of mapped layers, pair by pair; it is let go with its last use."""
-    for i, j in enumerate(layer_map):
-        yield student.pop(i), teacher[j] if j in layer_map[i + 1 :] else teacher.pop(j)
-
-
-def _logits(output: dict[str, Any], whose: str) -> Tensor:
-    logits = output.get("logits")
-    if not isinstance(logits, Tensor):
-        raise DistillationError(f'the {whose} returned no logits; set "logits_weight": 0 to distil without them')
-    return logits

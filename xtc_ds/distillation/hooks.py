@@ -1,44 +1,51 @@
-"""Forward hooks that do not travel with the model."""
+"""Forward hooks that are left behind when the model is copied or pickled."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from torch import nn
 
-if TYPE_CHECKING:
-    from xtc_ds.distillation.distiller import Distiller
-
-__all__ = ["AfterForward", "BeforeForward"]
+__all__ = ["AfterForward", "BeforeForward", "ForwardListener"]
 
 
-class _StayingHook:
-    """Holds the distiller; a copied or pickled hook is dead: it holds and does nothing.
+class ForwardListener(Protocol):
+    """What the hooks report to."""
 
-    So ``copy.deepcopy(student)`` and ``torch.save(student)`` leave the teacher behind, while the student
-    itself keeps learning even if nobody else keeps the distiller.
+    def before_forward(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Called before the forward of ``model`` with its arguments."""
+
+    def after_forward(self, output: Any) -> Any:
+        """Called with what the forward returned, None where it failed; a result that is not None replaces it."""
+
+
+class _UncopiedHook:
+    """Holds the listener; a copied or pickled hook holds none and does nothing.
+
+    So ``copy.deepcopy(student)`` and ``torch.save(student)`` leave the teacher behind, while the student itself goes on
+    being distilled even if nothing else refers to the distiller.
     """
 
-    def __init__(self, owner: Distiller | None = None) -> None:
-        self.owner = owner
+    def __init__(self, listener: ForwardListener | None = None) -> None:
+        self.listener = listener
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _StayingHook:
+    def __deepcopy__(self, memo: dict[int, Any]) -> _UncopiedHook:
         return type(self)()
 
-    def __reduce__(self) -> tuple[type[_StayingHook], tuple[()]]:
+    def __reduce__(self) -> tuple[type[_UncopiedHook], tuple[()]]:
         return (type(self), ())
 
 
-class BeforeForward(_StayingHook):
+class BeforeForward(_UncopiedHook):
     """A forward pre-hook."""
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self.owner is not None:
-            self.owner.before_forward(module, args, kwargs)
+        if self.listener is not None:
+            self.listener.before_forward(module, args, kwargs)
 
 
-class AfterForward(_StayingHook):
+class AfterForward(_UncopiedHook):
     """A forward hook that may replace the output; called with ``None`` when the forward failed."""
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        return None if self.owner is None else self.owner.after_forward(output)
+        return None if self.listener is None else self.listener.after_forward(output)

@@ -27,6 +27,16 @@ class LayerMap:
         """
         return (max(self.attention[0] - 1, 0), *(layer + 1 for layer in self.attention))
 
+    @property
+    def attention_pairs(self) -> tuple[tuple[int, int], ...]:
+        """(student's layer, teacher's layer) of every layer of the student."""
+        return tuple(enumerate(self.attention))
+
+    @property
+    def hidden_pairs(self) -> tuple[tuple[int, int], ...]:
+        """(student's hidden state, teacher's hidden state) of every state of the student."""
+        return tuple(enumerate(self.hidden))
+
 
 def make_layer_map(
     student_depth: int,

@@ -5,11 +5,18 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from xtc_ds.distillation.model_config import config_value
 from xtc_ds.zero import modifiable
 
-__all__ = ["PROJECTION_NAME", "attach_projection", "strip_projection"]
+__all__ = ["PROJECTION_NAME", "attach_projection", "projection_widths", "strip_projection"]
 
 PROJECTION_NAME = "xtc_projection"
+
+
+def projection_widths(student: nn.Module, teacher: nn.Module) -> tuple[int, int] | None:
+    """The hidden widths of both models where they are known to differ; else None."""
+    ours, theirs = (config_value(model, "hidden_size") for model in (student, teacher))
+    return None if None in (ours, theirs) or ours == theirs else (ours, theirs)
 
 
 def attach_projection(student: nn.Module, student_width: int, teacher_width: int) -> nn.Linear:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from xtc_ds.distillation.attention import AttentionRecord, add_listener, remove_listener
+from xtc_ds.distillation.attention_record import AttentionRecord, add_listener, remove_listener
+from xtc_ds.distillation.loss import switched_off
 from xtc_ds.errors import DistillationError
 
 __all__ = ["Capture", "StoppedEarly", "Tap"]
@@ -36,6 +37,8 @@ class Tap:
     attention: indices of the layers whose attention to keep (the model needs ``enable_attention_tap``).
     values: whether attention is kept with its values, beside queries and keys.
     stop_when_complete: end the forward with ``StoppedEarly`` as soon as all of these are captured.
+    hidden_keys, attention_keys: the keys of the config that are set to 0 to do without hidden states, or attention;
+        for messages.
 
     Hooks exist only inside the context. What a backward pass recomputes is ignored. Raises
     DistillationError from inside the forward when a layer cannot be captured.
@@ -48,12 +51,15 @@ class Tap:
         attention: Collection[int] = (),
         stop_when_complete: bool = False,
         values: bool = True,
+        hidden_keys: Sequence[str] = (),
+        attention_keys: Sequence[str] = (),
     ) -> None:
         self.stack = stack
         self.values = values
         self.stop_when_complete = stop_when_complete
         self.wanted_hidden = frozenset(hidden)
         self.wanted_attention = frozenset(attention)
+        self._without_hidden, self._without_attention = switched_off(hidden_keys), switched_off(attention_keys)
         self._capture = Capture()
         self._handles: list[RemovableHandle] = []
         self._owner: dict[int, int] = {}
@@ -90,12 +96,12 @@ class Tap:
         if missing := self.wanted_hidden - capture.hidden.keys():
             raise DistillationError(
                 f"hidden states {sorted(missing)} did not pass through the layer stack; "
-                'set "hidden_weight": 0 to distil without hidden states'
+                f"{self._without_hidden} to distil without hidden states"
             )
         if missing := self.wanted_attention - capture.attention.keys():
             raise DistillationError(
                 f"layers {sorted(missing)} did not show their attention; "
-                'set "attention_weight": 0 to distil without attention'
+                f"{self._without_attention} to distil without attention"
             )
         return capture
 
@@ -121,7 +127,7 @@ class Tap:
         if index in self._capture.hidden:
             raise DistillationError(
                 f"hidden state {index} passed twice in one forward; layers that run more than once "
-                'cannot be mapped: set "hidden_weight": 0'
+                f"cannot be mapped: {self._without_hidden}"
             )
         if not isinstance(state, Tensor):
             raise DistillationError(f"layer {index - 1} returned {type(state).__name__}, not a tensor")
@@ -129,6 +135,12 @@ class Tap:
         self._stop_if_complete()
 
     def _keep_attention(self, module: nn.Module, record: AttentionRecord) -> None:
+        if record.has_sinks:
+            kind = type(module).__name__
+            raise DistillationError(
+                f"the attention of {kind} cannot be observed: it has attention sinks; {self._without_attention} to "
+                "distil without attention"
+            )
         index = self._owner.get(id(module))
         # Self-attention comes first in a layer; a cross-attention after it is not ours.
         if index is None or index in self._capture.attention or _in_backward():
@@ -136,7 +148,7 @@ class Tap:
         if self._with_grad and not torch.is_grad_enabled():
             raise DistillationError(
                 "attention cannot be distilled through reentrant gradient checkpointing; use "
-                'gradient_checkpointing_kwargs={"use_reentrant": False} or "attention_weight": 0'
+                f'gradient_checkpointing_kwargs={{"use_reentrant": False}} or {self._without_attention}'
             )
         self._capture.attention[index] = record if self.values else replace(record, value=None)
         self._stop_if_complete()

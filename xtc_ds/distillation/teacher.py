@@ -12,7 +12,7 @@ import transformers
 from torch import nn
 from transformers.integrations import deepspeed as hf_deepspeed
 
-from xtc_ds.distillation.check import config_value
+from xtc_ds.distillation.model_config import config_value
 from xtc_ds.errors import TeacherError
 
 __all__ = ["load_teacher"]

@@ -10,8 +10,8 @@ from torch import nn
 
 from xtc_ds.config import load_config
 from xtc_ds.engine.arguments import one_config, without_config
+from xtc_ds.engine.deepspeed_faults import refuse_faults
 from xtc_ds.engine.optimizers import dropped_parameters, follow_optimizer, follow_parameters
-from xtc_ds.engine.precheck import precheck
 from xtc_ds.engine.rehearsal import rehearse
 from xtc_ds.engine.wrapper import wrap_engine
 from xtc_ds.errors import ConfigError, EngineError
@@ -51,7 +51,7 @@ def initialize(
     if model is None:
         raise EngineError("initialize() needs a model")
     ds_config, block = load_config(one_config(args, config, config_params))
-    precheck(ds_config)
+    refuse_faults(ds_config)
     _let_deepspeed_check(ds_config, deepspeed_arguments)
     rehearsal = rehearse(model, block, teacher)
     parameters = list(model.parameters())

@@ -18,7 +18,7 @@ from xtc_ds.plan import CompressionPlan, find_layer_stack, make_plan
 from xtc_ds.rewrite import apply_plan
 
 if TYPE_CHECKING:
-    from xtc_ds.distillation import Distiller
+    from xtc_ds.distillation.distiller import Distiller
 
 __all__ = ["Rehearsal", "refuse_pipeline", "rehearse"]
 
@@ -37,7 +37,7 @@ class Rehearsal:
         if kd is None:
             apply_plan(self.model, self.plan, teacher)
             return None
-        from xtc_ds.distillation import Distiller
+        from xtc_ds.distillation.distiller import Distiller
         from xtc_ds.engine.teacher_dtype import in_dtype
 
         assert teacher is not None
@@ -68,7 +68,9 @@ def rehearse(model: nn.Module, block: CompressionConfig, teacher: nn.Module | st
 
 
 def _check_distillation(model: nn.Module, plan: CompressionPlan, teacher: nn.Module) -> None:
-    from xtc_ds.distillation import check_distillation
+    from xtc_ds.distillation.attention_tap import check_observable
+    from xtc_ds.distillation.check import check_distillation
+    from xtc_ds.distillation.settings import active_losses
     from xtc_ds.engine.teacher_dtype import check_dtype
 
     kd = plan.config.kd
@@ -76,10 +78,11 @@ def _check_distillation(model: nn.Module, plan: CompressionPlan, teacher: nn.Mod
     teacher_layers, layers = (_stack(side, plan.config)[1] for side in (teacher, model))
     kept = _kept_layers(model, plan)
     depth = len(kept) if kept and len(layers) else len(layers)
-    check_distillation(model, teacher, kd, depth, len(teacher_layers), kept)
+    layer_map = check_distillation(model, teacher, kd, depth, len(teacher_layers), kept)
     check_dtype(teacher, kd.teacher_dtype, device_type(model))
-    if kd.attention_weight > 0:
-        _try_tap(model, teacher)
+    keys = tuple(loss.weight_key for loss in active_losses(kd) if loss.taps(layer_map).attention)
+    if keys:
+        check_observable((model, teacher), keys)
 
 
 def _kept_layers(model: nn.Module, plan: CompressionPlan) -> tuple[int, ...] | None:
@@ -90,10 +93,12 @@ def _kept_layers(model: nn.Module, plan: CompressionPlan) -> tuple[int, ...] | N
 
 
 def _stack(model: nn.Module, block: CompressionConfig) -> tuple[str | None, nn.ModuleList]:
-    """Name and layers of the stack that distillation looks at; no layers where logits are all it looks at."""
+    """Name and layers of the stack that distillation looks at; no layers where it looks at none."""
+    from xtc_ds.distillation.check import needs_layers
+
     kd, reduction = block.kd, block.layer_reduction
     assert kd is not None
-    if not (kd.hidden_weight or kd.attention_weight or kd.layer_map):
+    if not needs_layers(kd):
         return None, nn.ModuleList()
     if kd.module_name_prefix is None and reduction is not None and reduction.module_name_prefix is not None:
         stack = find_layer_stack(model, reduction.module_name_prefix, reduction.path)
@@ -108,18 +113,6 @@ def device_type(model: nn.Module) -> str:
 
     there = next((p.device.type for p in model.parameters() if p.device.type not in ("cpu", "meta")), None)
     return there or str(get_accelerator().device_name())
-
-
-def _try_tap(*models: nn.Module) -> None:
-    """Raise DistillationError while nothing is changed yet if the attention of a model cannot be observed."""
-    from xtc_ds.distillation import disable_attention_tap, enable_attention_tap
-
-    try:
-        for model in models:
-            enable_attention_tap(model)
-    finally:
-        for model in models:
-            disable_attention_tap(model)
 
 
 def refuse_pipeline(model: nn.Module) -> None:

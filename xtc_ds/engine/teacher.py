@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from xtc_ds.clone import clone_model
 from xtc_ds.config import CompressionConfig
-from xtc_ds.distillation import load_teacher
+from xtc_ds.distillation.teacher import load_teacher
 from xtc_ds.errors import ConfigError, Problem
 from xtc_ds.freezing.freeze import unwrap
 from xtc_ds.zero import gathered, is_partitioned

@@ -65,11 +65,11 @@ def in_dtype(teacher: nn.Module, dtype: str | None, device: str = "cpu") -> nn.M
     def convert(old: Tensor, stored: bool) -> Tensor:
         return old.detach().to(wanted if old.is_floating_point() else old.dtype, copy=True)
 
-    lecturer = _with_own_configs(clone_model(teacher, convert))
-    if hasattr(getattr(lecturer, "config", None), "to_dict"):
+    converted = _with_own_configs(clone_model(teacher, convert))
+    if hasattr(getattr(converted, "config", None), "to_dict"):
         # Some models read the type of their floats there.
-        lecturer.config.dtype = wanted  # type: ignore[union-attr]
-    return lecturer
+        converted.config.dtype = wanted  # type: ignore[union-attr]
+    return converted
 
 
 def _in_int8(teacher: nn.Module, device: str) -> nn.Module:
@@ -86,13 +86,13 @@ def _in_int8(teacher: nn.Module, device: str) -> nn.Module:
         assert kind is not None
         return Int8Linear(kind.outputs_first(weight), own_bias, for_cpu=device == "cpu")
 
-    lecturer = _with_own_configs(clone_model(teacher, lambda old, stored: old.detach().clone(), replace))
+    converted = _with_own_configs(clone_model(teacher, lambda old, stored: old.detach().clone(), replace))
     if device == "cpu":
-        fuse(lecturer, (Int8Linear,))
+        fuse(converted, (Int8Linear,))
         if not cpu_multiplies_integers_fast():
             what = "this processor has no fast integer product: the teacher takes less memory, but no less time"
             logger.warning('"teacher_dtype": "int8": %s', what)
-    return lecturer
+    return converted
 
 
 def _chosen(teacher: nn.Module) -> Iterator[str]:
@@ -123,13 +123,13 @@ def _has_dtype(teacher: nn.Module, dtype: str | None) -> bool:
     return dtype != _INT8 and all(tensor.dtype == getattr(torch, dtype) for tensor in floats)
 
 
-def _with_own_configs(lecturer: nn.Module) -> nn.Module:
+def _with_own_configs(converted: nn.Module) -> nn.Module:
     """Part the configs from the teacher's, which one object may share between many modules."""
     memo: dict[int, Any] = {}
-    for module in lecturer.modules():
+    for module in converted.modules():
         if hasattr(module.__dict__.get("config"), "to_dict"):
             module.config = copy.deepcopy(module.config, memo)
-    return lecturer
+    return converted
 
 
 def _refuse(dtype: str | None, why: str) -> None:

@@ -18,7 +18,7 @@ from xtc_ds.plan import CompressionPlan
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
 
-    from xtc_ds.distillation import Distiller
+    from xtc_ds.distillation.distiller import Distiller
 
 __all__ = ["EngineState", "engine_of", "wrap_engine"]
 

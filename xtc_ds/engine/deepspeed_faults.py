@@ -7,14 +7,14 @@ from typing import Any
 
 from xtc_ds.errors import ConfigError, Problem
 
-__all__ = ["precheck"]
+__all__ = ["refuse_faults"]
 
 # DeepSpeed hands these to the optimizer and the scheduler as they are; in its other blocks "auto" stands for the
 # default.
 _AS_GIVEN = ("optimizer", "scheduler")
 
 
-def precheck(ds_config: Mapping[str, Any]) -> None:
+def refuse_faults(ds_config: Mapping[str, Any]) -> None:
     """Raise ConfigError, with all problems at once, before the model is changed."""
     problems = [*_left_auto(ds_config), *_prescaled(ds_config)]
     if problems:

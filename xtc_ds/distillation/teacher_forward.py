@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -12,38 +11,33 @@ from xtc_ds.distillation.inputs import check_output, teacher_inputs
 from xtc_ds.distillation.logits_cache import LogitsCache, example_keys
 from xtc_ds.distillation.taps import Capture, StoppedEarly, Tap
 from xtc_ds.errors import DistillationError
-from xtc_ds.techniques.kd.config import Distillation
 from xtc_ds.zero import is_partitioned
 
-__all__ = ["Teaching"]
+__all__ = ["TeacherForward"]
 
 
-class Teaching:
+class TeacherForward:
     """Gives what the losses compare the student with.
 
-    hidden, attention: indices of the teacher's hidden states and layers that a loss looks at, as in ``Tap``.
+    tap: captures what the losses want of the teacher's layers; it may end the forward when that is complete.
+    outputs: the outputs that the losses compare.
+    own_type: whether the teacher runs in a type of its own, whatever the student's autocast says.
+    cache: keeps the logits of earlier batches; None: every batch runs the teacher.
     """
 
     def __init__(
-        self,
-        teacher: nn.Module,
-        config: Distillation,
-        stack: nn.ModuleList,
-        hidden: Collection[int],
-        attention: Collection[int],
+        self, teacher: nn.Module, tap: Tap, outputs: frozenset[str], own_type: bool, cache: LogitsCache | None
     ) -> None:
         self.teacher = teacher.requires_grad_(False).eval()
-        self.config = config
+        self._tap, self._own_type, self._cache = tap, own_type, cache
         # Ranks that keep parts of a teacher need each other until its last layer.
         whole = not any(is_partitioned(parameter) for parameter in teacher.parameters())
-        stop, values = whole and config.logits_weight == 0, config.attention_type == "relations"
-        self._tap = Tap(stack, hidden, attention, stop_when_complete=stop, values=values)
-        self._needed = bool(config.logits_weight > 0 or hidden or attention)
-        self._cache = LogitsCache(config.cache_folder) if config.cache == "logits" and config.cache_folder else None
+        self._tap.stop_when_complete = whole and not outputs
+        self._needed = bool(outputs or tap.wanted_hidden or tap.wanted_attention)
         self._checked = False
 
     def run(self, inputs: dict[str, Any]) -> tuple[dict[str, Any], Capture]:
-        """The teacher's output (without what nothing asks for) and its layers' tensors for the student's inputs."""
+        """The teacher's output (without what no loss asks for) and its layers' tensors for the student's inputs."""
         if not self._needed:
             return {}, Capture()
         given = teacher_inputs(self.teacher, inputs)
@@ -53,31 +47,30 @@ class Teaching:
         known = self._cache.get(keys, self.teacher)
         if known is not None:
             return {"logits": known.to(device)}, Capture()
-        taught, capture = self._forward(given)
-        self._cache.put(keys, _one_row_each(taught.get("logits"), len(keys)))
-        return taught, capture
+        output, capture = self._forward(given)
+        self._cache.put(keys, _one_row_each(output.get("logits"), len(keys)))
+        return output, capture
 
     def _forward(self, given: dict[str, Any]) -> tuple[Any, Capture]:
         if self.teacher.training:
             self.teacher.eval()
         device = next(self.teacher.parameters()).device.type
-        own_type = self.config.teacher_dtype is not None
-        outer = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device) and not own_type
-        taught: Any = {}
+        outer = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device) and not self._own_type
+        output: Any = {}
         # Not inference_mode: autograd saves the teacher's tensors for the student's backward.
         with torch.no_grad(), torch.autocast(device, outer[0], enabled=outer[1]), self._tap:
             try:
-                taught = self.teacher(**given)
+                output = self.teacher(**given)
             except StoppedEarly:
-                self._checked = True  # its logits are not looked at
+                self._checked = True  # no loss looks at its logits
         capture = self._tap.take()
         if not self._checked:
-            check_output(taught, "teacher")
-            logits = taught.get("logits")
+            check_output(output, "teacher")
+            logits = output.get("logits")
             if logits is not None and not bool(torch.isfinite(logits).all()):
                 raise DistillationError("the teacher's logits are not finite; its weights are broken or overflow")
             self._checked = True
-        return taught, capture
+        return output, capture
 
 
 def _one_row_each(logits: Any, examples: int) -> Tensor:

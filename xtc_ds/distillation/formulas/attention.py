@@ -1,92 +1,27 @@
-"""The distillation losses, as pure functions in float32.
+"""The attention losses of one pair of layers, in float32.
 
-Shapes: B batch, L tokens, D width, C classes, H heads, Q queries, K keys, R relation heads.
-``valid_*`` is True where a token (or a pair of tokens) counts. A loss is a mean over what counts, so
-padding never changes it; the sum over layers is the caller's. The teacher's tensors carry no gradient.
+Shapes: B batch, L tokens, D width, H heads, Q queries, K keys, R relation heads.
+``valid_*`` is True where a pair of tokens counts. A loss is a mean over what counts, so padding never changes it; the
+sum over layers is the caller's. The teacher's tensors carry no gradient.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from xtc_ds.distillation.pairs import count, count_pairs, count_queries
+from xtc_ds.distillation.formulas.divergence import kl_divergence
+from xtc_ds.distillation.token_masks import count_pairs, count_queries
 from xtc_ds.errors import DistillationError
 
 __all__ = [
-    "Task",
     "attention_probability_loss",
     "attention_score_loss",
-    "hidden_loss",
-    "logits_loss",
     "relation_heads",
     "relation_loss",
-    "task_of",
 ]
-
-Task = Literal["classification", "regression", "multi_label"]
-
-
-def task_of(problem_type: str | None, labels: int) -> Task:
-    """What the logits mean, by Hugging Face's ``problem_type`` if set, else by the number of labels."""
-    if problem_type == "multi_label_classification":
-        return "multi_label"
-    if problem_type == "regression" or (problem_type is None and labels == 1):
-        return "regression"
-    return "classification"
-
-
-def logits_loss(
-    student: Tensor, teacher: Tensor, task: Task, temperature: float = 1.0, valid_BL: Tensor | None = None
-) -> Tensor:
-    """How far the student's logits (B, C) or (B, L, C) are from the teacher's; 0 when they are equal.
-
-    classification: T^2 KL(softmax(teacher/T) || softmax(student/T)), averaged over B (Hinton et al., 2015;
-        the gradient is that of the soft cross entropy XTC uses). regression: mean squared error.
-    multi_label: T^2 times the KL of each label's two outcomes, averaged over B and C: the gradient of
-        binary cross entropy with the teacher's soft targets.
-    valid_BL: for logits per token, the tokens that count.
-
-    Raises DistillationError when the shapes differ.
-    """
-    if student.shape != teacher.shape:
-        raise DistillationError(
-            f"the student's logits have shape {tuple(student.shape)}, the teacher's {tuple(teacher.shape)}"
-        )
-    s, t = student.float(), teacher.float()
-    if task == "regression":
-        per_class = (s - t).square()
-    elif task == "multi_label":
-        s, t = s / temperature, t / temperature
-        target = torch.sigmoid(t)
-        entropy = F.binary_cross_entropy_with_logits(t, target, reduction="none")
-        per_class = F.binary_cross_entropy_with_logits(s, target, reduction="none") - entropy
-    else:
-        per_class = _kl(s / temperature, t / temperature)
-    per_row = per_class.sum(-1) if task == "classification" else per_class.mean(-1)
-    if task != "regression":
-        per_row = per_row * temperature**2
-    if valid_BL is not None and valid_BL.shape == per_row.shape:
-        return _mean(per_row, valid_BL)
-    return per_row.mean()
-
-
-def hidden_loss(student_BLD: Tensor, teacher_BLD: Tensor, valid_BL: Tensor | None = None) -> Tensor:
-    """Mean squared error of one hidden state over valid tokens and features.
-
-    Raises DistillationError when the shapes differ.
-    """
-    if student_BLD.shape != teacher_BLD.shape:
-        raise DistillationError(
-            f"hidden states differ in shape: student {tuple(student_BLD.shape)}, teacher {tuple(teacher_BLD.shape)}; "
-            "both models must see the same tokens"
-        )
-    per_token = (student_BLD.float() - teacher_BLD.float()).square().mean(-1)
-    return per_token.mean() if valid_BL is None else _mean(per_token, valid_BL)
 
 
 def attention_score_loss(
@@ -153,18 +88,9 @@ def _masked_kl(student_BHQK: Tensor, teacher_BHQK: Tensor, valid_B1QK: Tensor, t
     lowest = torch.finfo(torch.float32).min
     student = student_BHQK.masked_fill(~valid_B1QK, lowest)
     teacher = teacher_BHQK.masked_fill(~valid_B1QK, lowest)
-    per_pair = _kl(student, teacher).masked_fill(~valid_B1QK, 0.0)
+    per_pair = kl_divergence(student, teacher).masked_fill(~valid_B1QK, 0.0)
     total = count_queries(valid_B1QK) if total is None else total
     return per_pair.sum() / (total * student.shape[1])
-
-
-def _kl(student: Tensor, teacher: Tensor) -> Tensor:
-    log_s, log_t = F.log_softmax(student, dim=-1), F.log_softmax(teacher, dim=-1)
-    return F.kl_div(log_s, log_t, reduction="none", log_target=True)
-
-
-def _mean(values: Tensor, valid: Tensor) -> Tensor:
-    return values.masked_fill(~valid, 0.0).sum() / count(valid)
 
 
 def _check_heads(student_BHQK: Tensor, teacher_BHQK: Tensor) -> None:

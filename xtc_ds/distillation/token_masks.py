@@ -1,4 +1,4 @@
-"""Which tokens and pairs of tokens count in a loss, and how many they are.
+"""Which tokens and pairs of tokens count in a loss, and how many there are.
 
 Shapes: B batch, L tokens, Q queries, K keys. True where something counts.
 """

@@ -1,26 +1,29 @@
-"""The attention part: recorded attention of mapped layers, compared in the way the config asks.
+"""The attention losses of recorded layers: one layer after the other, some rows of the batch at a time.
 
-Shapes as in ``losses``; G key/value heads, d width of a head.
+Shapes as in ``formulas.attention``; G key/value heads, d width of a head.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from xtc_ds.distillation.attention import AttentionRecord
-from xtc_ds.distillation.losses import (
+from xtc_ds.distillation.attention_record import AttentionRecord
+from xtc_ds.distillation.formulas.attention import (
     attention_probability_loss,
     attention_score_loss,
     relation_heads,
     relation_loss,
 )
-from xtc_ds.distillation.pairs import count_pairs, count_queries, valid_pairs
-from xtc_ds.distillation.row_by_row import sum_over_rows
-from xtc_ds.techniques.kd.config import AttentionType
+from xtc_ds.distillation.formulas.row_by_row import sum_over_rows
+from xtc_ds.distillation.token_masks import count_pairs, count_queries, valid_pairs
+
+if TYPE_CHECKING:
+    from xtc_ds.distillation.losses.attention import AttentionType
 
 __all__ = ["attention_loss"]
 

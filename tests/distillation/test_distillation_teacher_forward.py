@@ -76,7 +76,7 @@ def test_without_logits_the_teacher_stops_at_the_last_layer_that_a_loss_asks_for
     assert not teacher.bert.encoder.layer[0]._forward_hooks
 
 
-def test_without_lessons_the_teacher_does_not_run() -> None:
+def test_a_teacher_that_no_loss_looks_at_does_not_run() -> None:
     student, teacher = pair()
     ran = calls(teacher)
     distiller(student, teacher, logits_weight=0.0, hard_label_weight=1.0, **LOGITS_ONLY)

@@ -1,0 +1,1 @@
+"""The formulas of the built-in losses: pure functions of tensors."""

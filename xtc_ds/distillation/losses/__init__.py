@@ -1,0 +1,1 @@
+"""The built-in distillation losses, one file each; they import torch only when they compute."""

@@ -1,0 +1,44 @@
+"""The loss on the models' predictions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from xtc_ds.distillation.loss import DistillationLoss, Taps
+from xtc_ds.distillation.registry import register_loss
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from xtc_ds.distillation.layer_map import LayerMap
+    from xtc_ds.distillation.paired_forward import PairedForward
+
+__all__ = ["LogitsLoss"]
+
+
+@register_loss
+@dataclass(frozen=True, kw_only=True)
+class LogitsLoss(DistillationLoss):
+    """How far the student's logits are from the teacher's: see ``formulas.logits.logits_loss``."""
+
+    name: ClassVar[str] = "logits"
+    weight_key: ClassVar[str] = "logits_weight"
+    needs_layers: ClassVar[bool] = False
+
+    logits_weight: float = 1.0
+    temperature: float = 1.0
+
+    def taps(self, layer_map: LayerMap) -> Taps:
+        """The logits."""
+        return Taps(outputs=("logits",))
+
+    def compute(self, forward: PairedForward) -> Tensor:
+        """Depends on what the student's logits mean: classes, numbers, or labels of which several may hold."""
+        from xtc_ds.distillation.formulas.logits import logits_loss, task_of
+        from xtc_ds.distillation.model_config import config_value
+
+        student, teacher = forward.outputs("logits")
+        task = task_of(config_value(forward.student, "problem_type"), student.shape[-1])
+        valid = forward.valid_targets_BL if student.ndim == 3 else None
+        return logits_loss(student, teacher, task, self.temperature, valid)

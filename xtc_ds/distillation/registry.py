@@ -1,0 +1,55 @@
+"""The distillation losses there are.
+
+Another distribution adds one with an entry point, which names a module that calls ``register_loss``::
+
+    [project.entry-points."xtc_ds.distillation_losses"]
+    my_loss = "my_package.my_loss"
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TypeVar
+
+from xtc_ds.distillation.loss import DistillationLoss
+from xtc_ds.errors import ConfigError
+
+__all__ = ["BUILT_IN_LOSSES", "LOSS_ENTRY_POINTS", "distillation_losses", "register_loss"]
+
+# In the order in which their terms are added up. A new loss is one line here.
+BUILT_IN_LOSSES = ("logits", "hidden", "attention")
+LOSS_ENTRY_POINTS = "xtc_ds.distillation_losses"
+# Names that logs use for the sum of all terms and for the student's own loss.
+_RESERVED = ("loss", "hard")
+
+LossClass = TypeVar("LossClass", bound=type[DistillationLoss])
+_losses: dict[str, type[DistillationLoss]] = {}
+
+
+def register_loss(loss: LossClass) -> LossClass:
+    """Add a loss, before a config is read that uses it; a decorator. Raises ConfigError where its name is taken."""
+    if loss.name in _losses or loss.name in _RESERVED:
+        raise ConfigError(f"distillation loss '{loss.name}': the name is taken; choose another one")
+    _losses[loss.name] = loss
+    return loss
+
+
+def distillation_losses() -> tuple[type[DistillationLoss], ...]:
+    """All losses: the built-in ones in the order of their list, then those of others as they came."""
+    _import_losses()
+    others = [name for name in _losses if name not in BUILT_IN_LOSSES]
+    return tuple(_losses[name] for name in (*BUILT_IN_LOSSES, *others))
+
+
+@cache
+def _import_losses() -> None:
+    for name in BUILT_IN_LOSSES:
+        importlib.import_module(f"xtc_ds.distillation.losses.{name}")
+    for entry in entry_points(group=LOSS_ENTRY_POINTS):
+        try:
+            entry.load()
+        except (ImportError, AttributeError) as error:
+            place = f"the entry point {entry.name} = {entry.value} ({LOSS_ENTRY_POINTS})"
+            raise ConfigError(f"{place} cannot be imported: {error}; mend or uninstall that package") from error
