@@ -27,7 +27,7 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.common.arguments import argument_parser
-from xtc_ds.formats import ActivationFormat, Grouping, get_format
+from xtc_ds.formats import ActivationFormat, get_format
 from xtc_ds.kernels import linear_on_codes
 from xtc_ds.kernels.triton import triton_available
 
@@ -116,7 +116,10 @@ def ours(
         weight = weights[i % len(weights)]
         return weight_only_linear(x, weight, scale, bias) if activation is None else linear(x, weight, scale, bias)
 
-    reference = linear_on_codes(x, encoded, weight_format, Grouping("row"), activation, None, bias)
+    if activation is None:
+        reference = F.linear(x, encoded.decode(x.dtype), bias)
+    else:
+        reference = linear_on_codes(x, encoded, activation, None, bias)
     error = (call(x, 0).float() - reference.float()).norm() / reference.float().norm()
     return call, size, float(error)
 

@@ -16,9 +16,10 @@ from tests.tiny import batch, block, ds_config, tiny_model
 from xtc_ds.engines import export_to
 from xtc_ds.formats import ActivationFormat, Grouping, WeightFormat, format_names, get_format, registry
 from xtc_ds.formats.integer import IntegerFormat
-from xtc_ds.kernels import product_is_integer
-from xtc_ds.kernels.native.lookup import _stored
-from xtc_ds.kernels.triton import takes_weight
+from xtc_ds.kernels.backend import Inputs, ProductSpec
+from xtc_ds.kernels.backends import LINEAR
+from xtc_ds.kernels.choose import choose
+from xtc_ds.kernels.native.lookup import stored_form
 from xtc_ds.runtime import PackedEmbedding, PackedLayer
 
 
@@ -48,14 +49,21 @@ def test_our_affine_formats_say_so() -> None:
 
 
 @pytest.mark.parametrize("per", ["row", "tensor"])
-def test_a_format_that_says_nothing_is_not_multiplied(per: str) -> None:
-    grouping = Grouping(per)  # type: ignore[arg-type]
-    assert product_is_integer(get_format("int4"), grouping, ActivationFormat(8))
-    assert takes_weight(get_format("int4"), grouping, (8, 8))
-    assert _stored(get_format("int4")) is not None
-    assert not product_is_integer(CurvedGrid(), grouping, ActivationFormat(8))
-    assert not takes_weight(CurvedGrid(), grouping, (8, 8))
-    assert _stored(CurvedGrid()) is None
+@pytest.mark.parametrize("activation", [ActivationFormat(8), None])
+def test_a_format_that_says_nothing_is_decoded(per: str, activation: ActivationFormat | None) -> None:
+    def chosen(weight_format: WeightFormat, dtype: torch.dtype) -> str:
+        spec = ProductSpec(weight_format, Grouping(per), (8, 8), activation)  # type: ignore[arg-type]
+        return choose(LINEAR, spec, Inputs(torch.device("cpu"), dtype)).backend.name
+
+    for dtype in (torch.float32, torch.bfloat16):
+        assert activation is None or chosen(get_format("int4"), dtype) in ("native", "torch integers")
+        assert chosen(CurvedGrid(), dtype) == "decoded"
+    curved = ProductSpec(CurvedGrid(), Grouping(per), (8, 8), activation)  # type: ignore[arg-type]
+    for backend in LINEAR[:-1]:
+        for device in ("cpu", "cuda", "meta"):
+            assert backend.refuses(curved, Inputs(torch.device(device), torch.float16)) is not None
+    assert stored_form(get_format("int4")) is not None
+    assert stored_form(CurvedGrid()) is None
 
 
 def frozen(granularity: str) -> Any:

@@ -10,12 +10,13 @@ from tests.kernels.triton_cases import DEVICE, FORMATS, randn, random_codes, ref
 from xtc_ds.errors import FormatError
 from xtc_ds.formats import ActivationFormat, Encoded, Grouping, get_format
 from xtc_ds.kernels import linear_on_codes
-from xtc_ds.kernels.triton import takes_input, takes_weight
+from xtc_ds.kernels.backend import Inputs, ProductSpec
+from xtc_ds.kernels.backends.triton import TritonLinear
 from xtc_ds.kernels.triton.packed import TritonProduct
 from xtc_ds.kernels.triton.sharing import shared_codes
 from xtc_ds.kernels.triton.words import words_of
 
-PER_ROW = Grouping("row")
+PER_ROW, EIGHT_BITS = Grouping("row"), ActivationFormat()
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +27,17 @@ def _seed() -> None:
 def packed_layer(name: str, outputs: int, inputs: int) -> tuple[Tensor, Tensor, Tensor]:
     codes = random_codes(name, outputs, inputs)
     return codes, get_format(name).pack(codes), torch.rand(outputs).to(DEVICE)
+
+
+def refused(
+    name: str,
+    shape: tuple[int, ...],
+    activation: ActivationFormat | None = EIGHT_BITS,
+    dtype: torch.dtype = torch.float32,
+    grouping: Grouping = PER_ROW,
+) -> str | None:
+    spec = ProductSpec(get_format(name), grouping, shape, activation)
+    return TritonLinear().refuses(spec, Inputs(torch.device(DEVICE), dtype))
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -39,28 +51,28 @@ def test_the_packed_layer_is_the_dispatch(name: str, calibration: str) -> None:
     for whole_bytes in (False, True):
         product = TritonProduct(weight_format, (21, 35), activation, whole_bytes)
         for x in (randn(2, 2, 35), randn(35), randn(0, 35)) if name == "binary" else (randn(2, 35),):
-            assert TritonProduct.possible(x, weight_format, PER_ROW, (21, 35), activation)
+            assert refused(name, (21, 35), activation, x.dtype) is None
             weight = Encoded(codes, {"scale": scale.unsqueeze(1)}, weight_format)
-            expected = linear_on_codes(x, weight, weight_format, PER_ROW, activation, range_, bias)
-            found = product(x, packed, scale, bias, range_)
+            expected = linear_on_codes(x, weight, activation, range_, bias)
+            found = product.multiply(x, packed, scale, bias, range_)
             assert torch.equal(found, expected.reshape(*x.shape[:-1], 21))
 
 
 def test_the_packed_layer_sees_changed_tensors_and_shares_its_words() -> None:
     _, packed, scale = packed_layer("binary", 8, 16)
     product, x = TritonProduct(get_format("binary"), (8, 16), ActivationFormat()), randn(1, 16)
-    before = product(x, packed, scale, None, None)
+    before = product.multiply(x, packed, scale, None, None)
     assert words_of(packed, get_format("binary"), (8, 16), False) is words_of(
         packed.detach(), get_format("binary"), (8, 16), False
     )
     packed.bitwise_xor_(255)
-    assert torch.equal(product(x, packed, scale, None, None), -before)
+    assert torch.equal(product.multiply(x, packed, scale, None, None), -before)
     scale.mul_(2)
-    assert torch.equal(product(x, packed, scale, None, None), -2 * before)
+    assert torch.equal(product.multiply(x, packed, scale, None, None), -2 * before)
     x.mul_(4)
-    assert torch.equal(product(x, packed, scale, None, None), -8 * before)
+    assert torch.equal(product.multiply(x, packed, scale, None, None), -8 * before)
     with pytest.raises(FormatError, match="takes 16 features"):
-        product(randn(1, 15), packed, scale, None, None)
+        product.multiply(randn(1, 15), packed, scale, None, None)
 
 
 def test_an_input_is_quantized_once_until_it_changes() -> None:
@@ -91,8 +103,8 @@ def test_graphs_hold_the_kernels(activation: ActivationFormat | None) -> None:
             self.product = TritonProduct(get_format("ternary"), (12, 20), activation)
 
         def forward(self, x: Tensor) -> Tensor:
-            assert TritonProduct.possible(x, get_format("ternary"), PER_ROW, (12, 20), activation)
-            return self.product(x, self.packed, self.scale, None, None) + 1
+            assert refused("ternary", (12, 20), activation, dtype) is None
+            return self.product.multiply(x, self.packed, self.scale, None, None) + 1
 
     layer, x = Layer(), randn(2, 3, 20, dtype=dtype)
     expected = layer(x)
@@ -122,25 +134,25 @@ def test_a_cuda_graph_replays_the_layer_and_nothing_waits() -> None:
     product = TritonProduct(get_format("binary"), (256, 512), ActivationFormat())
     for tokens in (1, 32, 200):
         x = randn(tokens, 512)
-        product(x, packed, scale, None, None)  # compiles, and tries configurations
+        product.multiply(x, packed, scale, None, None)  # compiles, and tries configurations
         torch.cuda.set_sync_debug_mode("error")
         try:
-            product(x, packed, scale, None, None)
+            product.multiply(x, packed, scale, None, None)
         finally:
             torch.cuda.set_sync_debug_mode("default")
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            y = product(x, packed, scale, None, None)
+            y = product.multiply(x, packed, scale, None, None)
         x.copy_(randn(tokens, 512))
         graph.replay()
         assert torch.equal(y, reference(x, codes, scale, None))
 
 
 def test_what_the_kernels_do_not_take() -> None:
-    binary, shifted = get_format("binary"), get_format("int4_asymmetric")
-    assert takes_weight(binary, PER_ROW, (4, 4))
-    assert not takes_weight(shifted, PER_ROW, (4, 4))
-    assert not takes_weight(binary, Grouping("group", 2), (4, 4))
-    assert not takes_weight(binary, PER_ROW, (4, 4, 3, 3))
-    assert not takes_weight(binary, PER_ROW, (4, 1 << 20))
-    assert takes_input(torch.float32, 8) and not takes_input(torch.float64, 8) and not takes_input(torch.float32, None)
+    assert refused("binary", (4, 4)) is None
+    assert "not codes times a scale" in str(refused("int4_asymmetric", (4, 4)))
+    assert "more than one scale" in str(refused("binary", (4, 4), grouping=Grouping("group", 2)))
+    for shape in ((4, 4, 3, 3), (4, 1 << 20)):
+        assert "shape" in str(refused("binary", shape))
+    assert "torch.float64" in str(refused("binary", (4, 4), dtype=torch.float64))
+    assert "half precision" in str(refused("binary", (4, 4), None))

@@ -13,6 +13,8 @@ import torch
 import xtc_ds
 from tests.kernels.triton_cases import DEVICE
 from tests.tiny import batch, block, tiny_model
+from xtc_ds.kernels.backends.triton import TritonLinear
+from xtc_ds.kernels.triton.packed import TritonProduct
 from xtc_ds.runtime import PackedLinear
 
 INPUTS = {name: value.to(DEVICE) for name, value in batch(2, 5, labels=False).items()}
@@ -41,11 +43,16 @@ def logits(model: Any) -> torch.Tensor:
 def reference(model: Any) -> torch.Tensor:
     """Logits of a copy whose layers do without Triton."""
     plain = copy.deepcopy(model)
-    for layer in linears(plain):
-        layer._suits_triton = False
-    expected = logits(plain)
-    assert all(layer._triton_product is None for layer in linears(plain))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TritonLinear, "refuses", lambda *_: "not now")
+        expected = logits(plain)
+    assert not any(triton_products(plain))
     return expected
+
+
+def triton_products(model: Any) -> list[list[TritonProduct]]:
+    """The Triton products that each layer has bound."""
+    return [[p for p in layer._products.values() if isinstance(p, TritonProduct)] for layer in linears(model)]
 
 
 QUANTIZED: dict[str, dict[str, Any]] = {
@@ -61,10 +68,9 @@ def test_quantized_inputs_give_the_same_bits(case: str, tmp_path: Path) -> None:
     expected = reference(model)
     for runtime in ("packed", "unpacked"):
         xtc_ds.set_runtime(model, runtime)
-        assert all(layer._triton_product is None for layer in linears(model))
+        assert not any(triton_products(model))
         assert torch.equal(logits(model), expected)
-        found = [layer._triton_product for layer in linears(model)]
-        assert all(product is not None and product.whole_bytes == (runtime == "unpacked") for product in found)
+        assert all(product.whole_bytes == (runtime == "unpacked") for (product,) in triton_products(model))
     assert torch.equal(logits(pickle.loads(pickle.dumps(model))), expected)
 
 
@@ -74,7 +80,7 @@ def test_half_precision_models(kind: str, dtype: torch.dtype, tmp_path: Path) ->
     expected = reference(model)
     assert expected.dtype == dtype
     assert torch.equal(logits(model), expected)
-    assert all(layer._triton_product is not None for layer in linears(model))
+    assert all(triton_products(model))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -83,7 +89,7 @@ def test_weights_alone_differ_by_the_order_of_sums(dtype: torch.dtype, tmp_path:
     model = xtc_ds.load(folder, dtype=dtype).to(DEVICE)
     expected = reference(model)
     assert torch.allclose(logits(model), expected, atol=8 * torch.finfo(dtype).eps * float(expected.abs().max()))
-    assert all(layer._triton_product is not None for layer in linears(model))
+    assert all(triton_products(model))
     # Unpacked, weights are floats that the library multiplies; so they are for gradients and for float32.
     xtc_ds.set_runtime(model, "unpacked")
     assert torch.equal(logits(model), expected)
@@ -92,7 +98,7 @@ def test_weights_alone_differ_by_the_order_of_sums(dtype: torch.dtype, tmp_path:
     layer(x).sum().backward()
     assert torch.allclose(x.grad, layer.dense_weight().to(dtype).sum(0), atol=0.1)
     layer(x.detach().float())
-    assert layer._triton_product is None
+    assert not any(triton_products(layer))
 
 
 def test_a_sparse_weight_is_multiplied_too(tmp_path: Path) -> None:
@@ -105,8 +111,9 @@ def test_a_sparse_weight_is_multiplied_too(tmp_path: Path) -> None:
     xtc_ds.compress(model, xtc_ds.parse_block(compression))
     xtc_ds.export_packed(model, tmp_path / "packed")
     loaded = xtc_ds.load(tmp_path / "packed").to(DEVICE)
-    assert any(layer.spec.sparse is not None and layer._suits_triton for layer in linears(loaded))
     assert torch.equal(logits(loaded), reference(loaded))
+    bound = zip(linears(loaded), triton_products(loaded), strict=True)
+    assert any(layer.spec.sparse is not None and products for layer, products in bound)
 
 
 def test_a_whole_model_is_one_graph_with_the_operators(tmp_path: Path) -> None:

@@ -48,9 +48,8 @@ def packed_layer(
 def reference(layer: PackedLinear, x: Tensor) -> Tensor:
     spec = layer.spec
     range_ = layer.activation_quantizer.x_min_max if hasattr(layer, "activation_quantizer") else None
-    return linear_on_codes(
-        x, layer.encoded(), spec.weight_format, spec.grouping, spec.activation, range_, layer.bias
-    )  # fmt: skip
+    assert spec.activation is not None
+    return linear_on_codes(x, layer.encoded(), spec.activation, range_, layer.bias)
 
 
 @pytest.mark.parametrize("runtime", ["packed", "unpacked"])
@@ -105,7 +104,7 @@ def test_what_is_kept_is_neither_copied_nor_saved() -> None:
     expected = layer(x)
     assert len(pickle.dumps(layer)) < 2 * 512 * 512 // 8
     for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
-        assert twin._product is None
+        assert twin._products == {}
         assert torch.equal(twin(x), expected)
 
 
@@ -115,7 +114,7 @@ def test_tiles_are_shared_by_tied_layers_and_go_with_the_last_one() -> None:
     before = len(packed_tiles._tiles)
     first(torch.randn(1, 65)), second(torch.randn(1, 65))
     assert len(packed_tiles._tiles) <= before + 1
-    assert first._product._bound.layer.weight is second._product._bound.layer.weight  # type: ignore[union-attr]
+    assert first.tiled().weight is second.tiled().weight  # type: ignore[union-attr]
     del first, second
     packed_layer()(torch.randn(1, 65))
     assert len(packed_tiles._tiles) <= before + 1
@@ -219,15 +218,15 @@ def test_without_a_kernel_the_numbers_are_the_same_and_one_warning_says_so(
 ) -> None:
     layer, x = packed_layer("ternary"), torch.randn(2, 3, 65)
     expected = layer(x)
-    layer.forget()
     try:
         for variable, value, warnings in (("XTC_DS_NATIVE", "0", 0), ("CC", "no-such-compiler", 1)):
             monkeypatch.setenv(variable, value)
             native_library.cache_clear()
+            layer.forget()
             caplog.clear()
             for _ in range(2):
                 assert torch.equal(layer(x), expected)
-            assert layer._product is None
+            assert layer.tiled() is None
             assert layer(x[:0]).shape == (0, 3, 37)
             assert sum("no native kernel" in message for message in caplog.messages) == warnings
             monkeypatch.delenv(variable)

@@ -56,7 +56,7 @@ class Int8Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.tiled:
             weight = Encoded(self.codes, {"scale": self.scale.unsqueeze(1)}, _WEIGHT)
-            return linear_on_codes(x, weight, _WEIGHT, _ROWS, _INPUT, None, self.bias)
+            return linear_on_codes(x, weight, _INPUT, None, self.bias)
         layer = self._bound or self._bind()
         x_TI = x.reshape(-1, self.in_features)
         y_TO = layer(x_TI) if x.dtype in _KERNEL_DTYPES else layer(x_TI.float()).to(x.dtype)

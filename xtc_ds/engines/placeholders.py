@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from xtc_ds.errors import ExportError
-from xtc_ds.kernels.integer_product import product_is_integer
+from xtc_ds.kernels.backends.conditions import not_a_product_of_codes
 from xtc_ds.runtime.packed import PackedLayer, PackedSpec
 from xtc_ds.runtime.packed_layers import PackedConv2d
+from xtc_ds.runtime.product_spec import product_spec
 
 __all__ = ["DOMAIN", "placeholder", "range_axes", "uses_integers"]
 
@@ -20,12 +21,7 @@ DOMAIN = "xtc"
 
 def uses_integers(spec: PackedSpec) -> bool:
     """Whether the layer is a product of integer codes, rescaled once."""
-    return (
-        spec.kind == "linear"
-        and spec.format is not None
-        and not spec.masked
-        and product_is_integer(spec.weight_format, spec.grouping, spec.activation)
-    )
+    return spec.kind == "linear" and not_a_product_of_codes(product_spec(spec)) is None
 
 
 def range_axes(spec: PackedSpec) -> tuple[int, ...]:

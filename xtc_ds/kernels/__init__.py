@@ -1,7 +1,7 @@
-"""Matrix products on codes, behind one dispatch with the same numerics everywhere."""
+"""Matrix products on codes: several backends with the same numerics, and one place that chooses (``choose``)."""
 
 from __future__ import annotations
 
-from xtc_ds.kernels.integer_product import linear_on_codes, product_is_integer
+from xtc_ds.kernels.integer_product import linear_on_codes
 
-__all__ = ["linear_on_codes", "product_is_integer"]
+__all__ = ["linear_on_codes"]

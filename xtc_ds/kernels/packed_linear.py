@@ -16,8 +16,9 @@ from torch import Tensor
 
 from xtc_ds.errors import FormatError
 from xtc_ds.formats import ActivationFormat, WeightFormat, get_format
-from xtc_ds.kernels.native import TiledLayer, native_library
+from xtc_ds.kernels.native import TiledLayer
 from xtc_ds.kernels.native.packed_tiles import tiles_of
+from xtc_ds.kernels.operands import LinearOperands
 from xtc_ds.kernels.per_storage import version_of
 
 __all__ = ["PackedProduct"]
@@ -51,16 +52,12 @@ class PackedProduct:
         )  # fmt: skip
         self._bound: _Bound | None = None
 
-    @staticmethod
-    def possible(x: Tensor) -> bool:
-        """Whether the kernel, or what stands for it while tracing, takes this input."""
-        return x.device.type in ("cpu", "meta") and _has_kernel()
-
-    def __call__(self, x: Tensor, packed: Tensor, scale: Tensor, bias: Tensor | None, range_: Tensor | None) -> Tensor:
+    def __call__(self, x: Tensor, layer: LinearOperands) -> Tensor:
         """``x`` (..., I) to (..., O) in its dtype.
 
-        packed: uint8. scale: (O,) or (1,). bias: (O,). range_: the static (minimum, maximum) of ``x``; None: dynamic.
+        Raises FormatError where ``x`` has another number of features, or the layer is not on its device.
         """
+        packed, scale, bias, range_ = layer.packed_operands()
         if not _is_plain(x):
             result: Tensor = torch.ops.xtc_ds.packed_linear(
                 x, packed, scale, bias, range_, self.weight_format.name, *self.shape, self.x_bits, self.whole_bytes
@@ -86,11 +83,6 @@ class PackedProduct:
             layer = _bind(packed, scale, bias, range_, self.weight_format, self.shape, self.x_bits, self.whole_bytes)
             bound = self._bound = _Bound(packed, scale, bias, range_, versions, layer)
         return bound.layer
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _has_kernel() -> bool:
-    return native_library() is not None
 
 
 def _is_plain(x: Tensor) -> bool:

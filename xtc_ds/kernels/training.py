@@ -16,14 +16,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xtc_ds.formats import ActivationFormat
+from xtc_ds.formats import ActivationFormat, WeightFormat
 from xtc_ds.kernels.backward import gradients
 from xtc_ds.kernels.input_codes import QuantizedInput, quantized_once
 from xtc_ds.kernels.integer_product import integer_product
-from xtc_ds.kernels.native import CodePlanes, TiledWeight, native_library, tiled_product
+from xtc_ds.kernels.native import CodePlanes, TiledWeight, native_library, tile_weight, tiled_product
 from xtc_ds.zero import is_partitioned
 
-__all__ = ["WeightCodes", "cpu_multiplies_integers_fast", "cuda_multiplies_integers_fast", "integer_linear"]
+__all__ = [
+    "WeightCodes",
+    "WeightLayout",
+    "cpu_multiplies_integers_fast",
+    "integer_linear",
+    "plain_layout",
+    "tiled_layout",
+]
 
 
 @dataclass(frozen=True)
@@ -38,16 +45,26 @@ class WeightCodes:
     tiles: TiledWeight | None
 
 
+#: int8 codes (O, I), float32 scales (O,) and their format to what the forward and the backward read
+WeightLayout = Callable[[Tensor, Tensor, WeightFormat], WeightCodes]
+
+
+def plain_layout(codes_OI: Tensor, scale_O: Tensor, weight_format: WeightFormat) -> WeightCodes:
+    """For products in plain torch."""
+    return WeightCodes(codes_OI, scale_O, None)
+
+
+def tiled_layout(codes_OI: Tensor, scale_O: Tensor, weight_format: WeightFormat) -> WeightCodes:
+    """For the native kernel, on the CPU: tiles for the forward, codes in the bits that they need for the backward."""
+    tiles = tile_weight(codes_OI, weight_format)
+    return WeightCodes(codes_OI if tiles.bits == 8 else CodePlanes.of(codes_OI, tiles.bits), scale_O, tiles)
+
+
 @cache
 def cpu_multiplies_integers_fast() -> bool:
     """Whether this processor multiplies int8 codes faster than floats."""
     library = native_library()
     return (library is not None and library.path > 0) or torch.cpu._is_vnni_supported()
-
-
-def cuda_multiplies_integers_fast(inputs: int, outputs: int) -> bool:
-    """Whether cuBLASLt multiplies int8 matrices of these sizes."""
-    return inputs % 8 == 0 and outputs % 8 == 0
 
 
 def integer_linear(

@@ -57,7 +57,7 @@ class CompressedLayer(PrunedLayer, ReadingLayer, IntegerForward):
 
     def product_on_codes(self, x: Tensor, w_OI: Tensor, bias_O: Tensor | None) -> Tensor | None:
         """``x`` (..., I) times the weight, plus bias, multiplied as integers; None where that is not to be done."""
-        if not self.on_codes or not self.integers_pay(x, w_OI):
+        if not self.on_codes or not self.integers_pay(x):
             return None
         assert self.activation_rule is not None
         range_ = self.observed_range(x)

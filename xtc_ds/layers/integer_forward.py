@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from xtc_ds.formats import ActivationFormat, WeightFormat
-from xtc_ds.kernels import product_is_integer
-from xtc_ds.kernels.native import CodePlanes, native_library, tile_weight
-from xtc_ds.kernels.training import WeightCodes, cpu_multiplies_integers_fast, cuda_multiplies_integers_fast
+from xtc_ds.kernels.backend import Inputs, ProductSpec
+from xtc_ds.kernels.backends import TRAINING
+from xtc_ds.kernels.choose import choose
+from xtc_ds.kernels.training import WeightCodes, WeightLayout, plain_layout
 from xtc_ds.plan.rows import WeightRow
 from xtc_ds.zero import is_partitioned
 
 __all__ = ["IntegerForward"]
 
-_LARGEST_STORED_BITS = 8
+_DEVICES = ("cpu", "cuda")
 
 
 class IntegerForward:
@@ -30,30 +32,31 @@ class IntegerForward:
     backward_dtype: torch.dtype | None = None
     # Counted up by an engine after each change of the weights; None: no engine watches them, nothing is kept.
     weight_epoch: int | None = None
-    _cpu_is_fast: bool = False
-    _has_kernel: bool = False
+    # How the codes lie in memory, by the type of the device; without an entry, floats are multiplied there.
+    _layouts: Mapping[str, WeightLayout] = {}
+    _layouts_chosen_for: tuple[object, ...] | None = None
     _kept_codes: tuple[object, WeightCodes] | None = None
 
     def integers_possible(self, activation_format: ActivationFormat | None) -> bool:
-        """Whether the formats in force allow an integer product."""
-        weight_format, rule = self.weight_format, self.weight_rule
-        # Asked here and not in the forward, which may be traced.
-        self._cpu_is_fast = cpu_multiplies_integers_fast()
-        self._has_kernel = native_library() is not None
-        return (
-            self.integer_forward
-            and weight_format is not None
-            and rule is not None
-            and weight_format.bits <= _LARGEST_STORED_BITS
-            and product_is_integer(weight_format, rule.grouping, activation_format)
-        )
+        """Whether integers are multiplied with the formats in force, on one device at least."""
+        # Asked here and not in the forward, which may be traced; and only where the formats have changed.
+        key = (self.integer_forward, self.weight_format, activation_format)
+        if key != self._layouts_chosen_for:
+            self._layouts_chosen_for, self._layouts = key, self._chosen_layouts(activation_format)
+        return bool(self._layouts)
 
-    def integers_pay(self, x: Tensor, w_OI: Tensor) -> bool:
-        """Whether this product is faster on codes."""
-        if x.device.type == "cpu":
-            return self._cpu_is_fast and x.is_floating_point()
-        outputs, inputs = w_OI.shape
-        return x.device.type == "cuda" and x.is_floating_point() and cuda_multiplies_integers_fast(inputs, outputs)
+    def _chosen_layouts(self, activation_format: ActivationFormat | None) -> dict[str, WeightLayout]:
+        if not self.integer_forward or self.weight_format is None or self.weight_rule is None:
+            return {}
+        spec = ProductSpec(self.weight_format, self.weight_rule.grouping, self.weight_rule.shape, activation_format)
+        chosen = (
+            (device, choose(TRAINING, spec, Inputs(torch.device(device))).backend.bind(spec)) for device in _DEVICES
+        )
+        return {device: layout for device, layout in chosen if layout is not None}
+
+    def integers_pay(self, x: Tensor) -> bool:
+        """Whether this input is multiplied as integers."""
+        return x.device.type in self._layouts and x.is_floating_point()
 
     def weight_codes(self, w_OI: Tensor) -> WeightCodes:
         """The codes of the weight, from memory where an engine vouches for them."""
@@ -71,16 +74,13 @@ class IntegerForward:
         encoded = self.weight_format.encode(self.weight_rule.grouping.split(w_OI.detach()))
         codes = encoded.codes.reshape(w_OI.shape)
         scale = encoded.scale.flatten().expand(len(codes)).contiguous()
-        tiled = self._has_kernel and codes.device.type == "cpu" and not torch.compiler.is_compiling()
-        if not tiled:
-            return WeightCodes(codes, scale, None)
-        tiles = tile_weight(codes, self.weight_format)
-        return WeightCodes(
-            codes if tiles.bits == _LARGEST_STORED_BITS else CodePlanes.of(codes, tiles.bits), scale, tiles
-        )
+        # A compiler can trace plain torch alone.
+        layout = plain_layout if torch.compiler.is_compiling() else self._layouts[codes.device.type]
+        return layout(codes, scale, self.weight_format)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_kept_codes"}
+        dropped = ("_kept_codes", "_layouts_chosen_for")
+        return {key: value for key, value in self.__dict__.items() if key not in dropped}
 
 
 def _sample(w: Tensor) -> tuple[float, ...]:

@@ -6,15 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xtc_ds.formats import Encoded, fake_quantize_activation
-from xtc_ds.kernels.native import lookup
+from xtc_ds.kernels.backend import Inputs
+from xtc_ds.kernels.backends import LOOKUP
+from xtc_ds.kernels.choose import choose
+from xtc_ds.kernels.operands import Lookup
 from xtc_ds.kernels.unpack_rows import unpack_rows
 from xtc_ds.layer_kinds import packed_class, register_packed
 from xtc_ds.runtime.linear import PackedLinear, check_input, empty_bias, static_range
 from xtc_ds.runtime.packed import PackedLayer, PackedSpec
+from xtc_ds.runtime.product_spec import product_spec
 
 __all__ = ["PackedConv2d", "PackedEmbedding", "PackedLinear", "build_packed"]
 
@@ -33,7 +36,9 @@ class PackedEmbedding(PackedLayer):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__(spec, dtype, device)
-        self.num_embeddings, self.embedding_dim = self._shape = spec.shape[0], spec.shape[1]
+        self.num_embeddings, self.embedding_dim = spec.shape[0], spec.shape[1]
+        # What was chosen, by what it was chosen for. Never copied nor saved.
+        self._lookups: dict[tuple[torch.device, torch.dtype], Lookup] = {}
         self.padding_idx = padding_idx
         self.dtype = dtype
 
@@ -51,23 +56,35 @@ class PackedEmbedding(PackedLayer):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Ids (...) to vectors (..., D)."""
-        if self.spec.coded is None or self.spec.grouping.kind == "group" or self.spec.masked:
-            return F.embedding(ids, self.used_weight(self.dtype))
-        flat = ids.reshape(-1)
-        weight_format = self.spec.weight_format
-        if weight_format.affine and self._in_one_pass():
-            zero = self._buffers.get("weight_zero")
-            found = lookup(flat, self.weight, weight_format, self._shape, self.weight_scale, zero)
-            if found is not None:
-                return found.view(*ids.shape, -1)
-        # One group is that of all rows.
-        parts = {name: values if len(values) == 1 else values[flat] for name, values in self.parts().items()}
-        rows = Encoded(self._row_codes(flat), parts, weight_format)
-        return rows.decode(self.dtype).reshape(*ids.shape, -1)
+        key = (ids.device, self.dtype)
+        return (self._lookups.get(key) or self._chosen(key))(ids, self)
 
-    def _in_one_pass(self) -> bool:
-        """Whether the native kernel may look up rows and decode them."""
-        return self.runtime != "unpacked" and self.spec.sparse is None and self.dtype == torch.float32
+    def packed_table(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Packed codes uint8 (bytes,), scales (G,), and the zeros (G,) of shifted grids."""
+        weight, scale = self._parameters["weight"], self._buffers["weight_scale"]
+        assert weight is not None
+        assert scale is not None
+        return weight, scale, self._buffers.get("weight_zero")
+
+    def decoded_rows(self, ids_R: Tensor) -> Tensor:
+        """These rows as their codes stand for them, (R, D)."""
+        # One group is that of all rows.
+        parts = {name: values if len(values) == 1 else values[ids_R] for name, values in self.parts().items()}
+        return Encoded(self._row_codes(ids_R), parts, self.spec.weight_format).decode(self.dtype)
+
+    def _chosen(self, key: tuple[torch.device, torch.dtype]) -> Lookup:
+        spec = product_spec(self.spec, self.runtime == "unpacked")
+        lookup = choose(LOOKUP, spec, Inputs(*key)).backend.bind(spec)
+        if not torch.compiler.is_compiling():  # a graph makes its own
+            self._lookups[key] = lookup
+        return lookup
+
+    def forget(self) -> None:
+        super().forget()
+        self._lookups = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_lookups": {}}
 
     def _row_codes(self, flat_ids: Tensor) -> Tensor:
         if self.runtime == "unpacked" or self.spec.sparse is not None:

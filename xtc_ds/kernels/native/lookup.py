@@ -12,7 +12,7 @@ from xtc_ds.formats import WeightFormat
 from xtc_ds.formats.integer import IntegerFormat
 from xtc_ds.kernels.native.library import native_library
 
-__all__ = ["lookup"]
+__all__ = ["lookup", "stored_form"]
 
 
 def lookup(
@@ -30,7 +30,7 @@ def lookup(
     """
     if torch.compiler.is_compiling():
         return None
-    library, stored = native_library(), _stored(weight_format)
+    library, stored = native_library(), stored_form(weight_format)
     tensors = (ids, packed, scale) if zero is None else (ids, packed, scale, zero)
     if (
         library is None
@@ -53,7 +53,7 @@ def lookup(
     return None if status else rows
 
 
-def _stored(weight_format: WeightFormat) -> tuple[int, int, int] | None:
+def stored_form(weight_format: WeightFormat) -> tuple[int, int, int] | None:
     """Bits of a stored value (0: five ternary ones to a byte), and the factor and summand that make it a value."""
     if not weight_format.affine:
         return None

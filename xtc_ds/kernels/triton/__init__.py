@@ -5,13 +5,6 @@ The layer is ``xtc_ds.kernels.triton.packed.TritonProduct``; its parts are in ``
 
 from __future__ import annotations
 
-from xtc_ds.kernels.triton.availability import (
-    INTERPRETED,
-    interpreted,
-    load_kernels,
-    takes_input,
-    takes_weight,
-    triton_available,
-)
+from xtc_ds.kernels.triton.availability import MOST_INPUTS, interpreted, triton_available, triton_missing
 
-__all__ = ["INTERPRETED", "interpreted", "load_kernels", "takes_input", "takes_weight", "triton_available"]
+__all__ = ["MOST_INPUTS", "interpreted", "triton_available", "triton_missing"]

@@ -1,25 +1,14 @@
-"""Where the Triton kernels run and what they take. Imports no Triton."""
+"""Where the Triton kernels run. Imports no Triton."""
 
 from __future__ import annotations
 
-import importlib
 import os
 from functools import cache
 from importlib.util import find_spec
 
 import torch
 
-from xtc_ds.formats import Grouping, WeightFormat
-
-__all__ = [
-    "INTERPRETED",
-    "MOST_INPUTS",
-    "interpreted",
-    "load_kernels",
-    "takes_input",
-    "takes_weight",
-    "triton_available",
-]
+__all__ = ["MOST_INPUTS", "interpreted", "triton_available", "triton_missing"]
 
 # Integer matrix instructions of 8 bits and bfloat16.
 _LEAST_CAPABILITY = (8, 0)
@@ -28,32 +17,36 @@ MOST_INPUTS = 2**31 // (255 * 128) - 1
 
 
 def interpreted() -> bool:
-    """Whether Triton runs kernels on the CPU, in its interpreter: exact and slow, for tests."""
+    """Whether Triton runs kernels on the CPU, in its interpreter: exact and slow, for tests.
+
+    Triton itself looks at the variable when it is first imported.
+    """
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on")
 
 
-#: as the process was started, which is when Triton itself looks
-INTERPRETED = interpreted()
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def load_kernels(device: torch.device | str) -> bool:
-    """``triton_available``; where it is, the kernels and their operators are there afterwards, for traced code too."""
-    available: bool = triton_available(device)
-    if available:
-        importlib.import_module("xtc_ds.kernels.triton.packed")
-    return available
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def triton_available(device: torch.device | str) -> bool:
     """Whether the kernels run on tensors of ``device``: an NVIDIA GPU since Ampere, or any CPU if interpreted."""
+    return triton_missing(device) is None
+
+
+# Building a graph must not trace what looks at the machine.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def triton_missing(device: torch.device | str) -> str | None:
+    """Why the kernels do not run on tensors of ``device``; None where they do."""
     device = torch.device(device)
-    if device.type == "cpu":
-        return interpreted() and _installed()
-    if device.type != "cuda" or interpreted() or not torch.cuda.is_available() or torch.version.cuda is None:
-        return False
-    return _installed() and _capability(torch.cuda.current_device() if device.index is None else device.index)
+    on_cpu = device.type == "cpu" and interpreted()
+    if device.type != "cuda" and not on_cpu:
+        return f"it runs on NVIDIA GPUs, not on {device.type}"
+    if not _installed():
+        return "the package triton is not installed"
+    if on_cpu:
+        return None
+    if interpreted():
+        return "TRITON_INTERPRET runs it on CPUs alone"
+    if torch.version.cuda is None or not torch.cuda.is_available():
+        return "there is no NVIDIA GPU"
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return None if _capability(index) else "the GPU is older than Ampere"
 
 
 @cache
@@ -64,27 +57,3 @@ def _installed() -> bool:
 @cache
 def _capability(index: int) -> bool:
     return torch.cuda.get_device_capability(index) >= _LEAST_CAPABILITY
-
-
-def takes_weight(weight_format: WeightFormat, grouping: Grouping, shape: tuple[int, ...]) -> bool:
-    """Whether a weight (O, I) is of a kind that the kernels multiply: a grid around zero and one scale per row."""
-    low, high = weight_format.code_range
-    return (
-        grouping.per_row
-        and weight_format.scaled_codes
-        and low >= -128
-        and high <= 127
-        and len(shape) == 2
-        and shape[0] > 0
-        and 0 < shape[1] <= MOST_INPUTS
-    )
-
-
-def takes_input(dtype: torch.dtype, x_bits: int | None) -> bool:
-    """Whether inputs of ``dtype`` are taken, as codes of ``x_bits`` bits or (None) as they are.
-
-    Floats times codes run in half precision alone: the matrix units round float32 to fewer bits.
-    """
-    if x_bits is None:
-        return dtype in (torch.float16, torch.bfloat16)
-    return 2 <= x_bits <= 8 and dtype in (torch.float16, torch.bfloat16, torch.float32)

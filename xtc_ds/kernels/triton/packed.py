@@ -15,9 +15,9 @@ from torch import Tensor
 
 import xtc_ds.kernels.triton.ops  # noqa: F401  (registers the operators)
 from xtc_ds.errors import FormatError
-from xtc_ds.formats import ActivationFormat, Grouping, WeightFormat
+from xtc_ds.formats import ActivationFormat, WeightFormat
+from xtc_ds.kernels.operands import LinearOperands
 from xtc_ds.kernels.per_storage import version_of
-from xtc_ds.kernels.triton.availability import takes_input, takes_weight, triton_available
 from xtc_ds.kernels.triton.linear import TritonWeight, code_product, quantize_input, weight_only_linear
 from xtc_ds.kernels.triton.sharing import shared_codes
 from xtc_ds.kernels.triton.words import words_of
@@ -53,23 +53,11 @@ class TritonProduct:
         self.x_bits = None if activation is None else activation.bits
         self._bound: _Bound | None = None
 
-    @staticmethod
-    def possible(
-        x: Tensor,
-        weight_format: WeightFormat,
-        grouping: Grouping,
-        shape: tuple[int, ...],
-        activation: ActivationFormat | None,
-    ) -> bool:
-        """Whether the kernels take this input and a weight of this kind."""
-        return (
-            triton_available(x.device)
-            and takes_weight(weight_format, grouping, shape)
-            and (activation is None or activation.symmetric)
-            and takes_input(x.dtype, None if activation is None else activation.bits)
-        )
+    def __call__(self, x: Tensor, layer: LinearOperands) -> Tensor:
+        """``x`` (..., I) to (..., O) in its dtype."""
+        return self.multiply(x, *layer.packed_operands())
 
-    def __call__(self, x: Tensor, packed: Tensor, scale: Tensor, bias: Tensor | None, range_: Tensor | None) -> Tensor:
+    def multiply(self, x: Tensor, packed: Tensor, scale: Tensor, bias: Tensor | None, range_: Tensor | None) -> Tensor:
         """``x`` (..., I) to (..., O) in its dtype. Waits for the device on the first call alone.
 
         packed: uint8. scale: (O,) or (1,). bias: (O,). range_: the static (minimum, maximum) of ``x``; None: dynamic.

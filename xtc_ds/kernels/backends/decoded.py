@@ -1,0 +1,61 @@
+"""Floats, with the weight as its codes stand for it: takes every format there is and will be."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from xtc_ds.formats import fake_quantize_activation
+from xtc_ds.kernels.backend import Inputs, ProductSpec
+from xtc_ds.kernels.operands import LinearOperands, LinearProduct, Lookup
+
+__all__ = ["DecodedLinear", "DecodedLookup", "FakeQuantized"]
+
+
+class DecodedLinear:
+    """The decoded weight times the input as its codes stand for it."""
+
+    name = "decoded"
+
+    def refuses(self, spec: ProductSpec, inputs: Inputs) -> str | None:
+        """Nothing."""
+        return None
+
+    def bind(self, spec: ProductSpec) -> LinearProduct:
+        """See ``Backend``."""
+        activation = spec.activation
+
+        def product(x: Tensor, layer: LinearOperands) -> Tensor:
+            bias, range_ = layer.float_operands()
+            if activation is not None:
+                x = fake_quantize_activation(x, activation, range_)
+            return F.linear(x, layer.used_weight(x.dtype), bias)
+
+        return product
+
+
+class DecodedLookup:
+    """Rows of the decoded table."""
+
+    name = "decoded"
+
+    def refuses(self, spec: ProductSpec, inputs: Inputs) -> str | None:
+        """Nothing."""
+        return None
+
+    def bind(self, spec: ProductSpec) -> Lookup:
+        """See ``Backend``."""
+        return lambda ids, table: F.embedding(ids, table.used_weight(table.dtype))
+
+
+class FakeQuantized:
+    """Training on floats: the layer quantizes weight and input itself and multiplies what their codes stand for."""
+
+    name = "fake quantization"
+
+    def refuses(self, spec: ProductSpec, inputs: Inputs) -> str | None:
+        """Nothing."""
+        return None
+
+    def bind(self, spec: ProductSpec) -> None:
+        """No codes are kept."""

@@ -1,0 +1,87 @@
+"""The kernel in C, compiled on first use: on CPUs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from xtc_ds.kernels.backend import Inputs, ProductSpec
+from xtc_ds.kernels.backends.conditions import native_missing, not_a_product_of_codes, rows_not_alone, slow_on_cpu
+from xtc_ds.kernels.native.lookup import lookup, stored_form
+from xtc_ds.kernels.operands import Lookup, TableOperands
+from xtc_ds.kernels.packed_linear import PackedProduct
+from xtc_ds.kernels.training import WeightLayout, tiled_layout
+
+__all__ = ["NativeLinear", "NativeLookup", "NativeTraining"]
+
+
+class NativeLinear:
+    """Products of int8 input codes and packed weight codes, exact; on "meta" it tells shapes."""
+
+    name = "native"
+
+    def refuses(self, spec: ProductSpec, inputs: Inputs) -> str | None:
+        """See ``Backend``."""
+        if inputs.device.type not in ("cpu", "meta"):
+            return f"it runs on CPUs, not on {inputs.device.type}"
+        reason: str | None = not_a_product_of_codes(spec) or native_missing()
+        return reason
+
+    def bind(self, spec: ProductSpec) -> PackedProduct:
+        """See ``Backend``."""
+        assert spec.weight_format is not None
+        assert spec.activation is not None
+        outputs, inputs = spec.shape
+        return PackedProduct(spec.weight_format, (outputs, inputs), spec.activation, whole_bytes=spec.unpacked)
+
+
+class NativeLookup:
+    """Rows of a table as float32, unpacked and decoded in one pass."""
+
+    name = "native"
+
+    def refuses(self, spec: ProductSpec, inputs: Inputs) -> str | None:
+        """See ``Backend``."""
+        reason: str | None = None
+        if inputs.device.type != "cpu":
+            reason = f"it runs on CPUs, not on {inputs.device.type}"
+        elif inputs.dtype != torch.float32:
+            reason = f"it gives float32, not {inputs.dtype}"
+        elif spec.unpacked or spec.sparse:
+            reason = "the codes are kept unpacked"
+        elif spec.weight_format is None or stored_form(spec.weight_format) is None:
+            reason = f"it does not read {'floats' if spec.weight_format is None else spec.weight_format.name}"
+        else:
+            reason = rows_not_alone(spec) or native_missing()
+        return reason
+
+    def bind(self, spec: ProductSpec) -> Lookup:
+        """See ``Backend``."""
+        weight_format, (rows, columns) = spec.weight_format, spec.shape
+        assert weight_format is not None
+
+        def find(ids: Tensor, table: TableOperands) -> Tensor:
+            flat, (packed, scale, zero) = ids.reshape(-1), table.packed_table()
+            found = lookup(flat, packed, weight_format, (rows, columns), scale, zero)
+            if found is None:  # traced, or ids that torch has a word for
+                found = table.decoded_rows(flat)
+            return found.view(*ids.shape, -1)
+
+        return find
+
+
+class NativeTraining:
+    """The same products in training, of codes that are made anew after each step; gradients go straight through."""
+
+    name = "native"
+
+    def refuses(self, spec: ProductSpec, inputs: Inputs) -> str | None:
+        """See ``Backend``."""
+        if inputs.device.type != "cpu":
+            return f"it runs on CPUs, not on {inputs.device.type}"
+        reason: str | None = not_a_product_of_codes(spec) or native_missing() or slow_on_cpu()
+        return reason
+
+    def bind(self, spec: ProductSpec) -> WeightLayout:
+        """See ``Backend``."""
+        return tiled_layout
