@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from xtc_ds.compression_state import update_state
 from xtc_ds.config import CompressionConfig, load_config
 from xtc_ds.layers import compressed_layers, set_step
 from xtc_ds.origins import origins
@@ -46,5 +47,5 @@ def apply_plan(model: nn.Module, plan: CompressionPlan, teacher: nn.Module | Non
         layer.integer_forward = runtime.integer_forward
         layer.backward_dtype = getattr(torch, runtime.backward_dtype) if runtime.backward_dtype else None
     set_step(model, 0)
-    model.xtc_float_dtype = plan.config.export.float_dtype  # type: ignore[assignment]
-    model.xtc_about = {"original_bytes": plan.sizes.original, **origins(model, teacher)}  # type: ignore[assignment]
+    about = {"original_bytes": plan.sizes.original, **origins(model, teacher)}
+    update_state(model, float_dtype=plan.config.export.float_dtype, about=about)

@@ -20,6 +20,7 @@ from transformers import BertConfig, BertForSequenceClassification
 import xtc_ds
 from benchmarks.common.arguments import argument_parser
 from benchmarks.engines.runtimes import onnx_runtime, openvino
+from xtc_ds.compression_state import update_state
 from xtc_ds.engines import export_to
 
 TOKENS = 128
@@ -96,7 +97,7 @@ def dynamic_int8(folder: Path, threads: int, config: Any) -> Callable[[dict[str,
     config = BertConfig(num_hidden_layers=config.num_hidden_layers)
     plain = BertForSequenceClassification(config).eval()
     # A model without packed layers is exported as it is.
-    plain.xtc_frozen, plain.xtc_float_dtype = True, "float32"
+    update_state(plain, frozen=True, float_dtype="float32")
     export_to(plain, folder, "onnx")
     quantize_dynamic(folder / "model.onnx", folder / "int8.onnx", weight_type=QuantType.QInt8)
     return onnx_runtime(folder / "int8.onnx", threads)

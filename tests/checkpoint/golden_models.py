@@ -16,9 +16,10 @@ from torch import nn
 import xtc_ds
 from xtc_ds.checkpoint.hf_quantizer import mark_frozen
 from xtc_ds.checkpoint.quantization_config import XtcQuantizationConfig
+from xtc_ds.checkpoint.shrinkage_json import write_shrinkage
 from xtc_ds.formats import ActivationFormat, Grouping, get_format
 from xtc_ds.formats.bits import pack_bits
-from xtc_ds.freezing.shrinkage import Shrinkage, ShrunkModule
+from xtc_ds.plan.shrinkage import Shrinkage, ShrunkModule
 from xtc_ds.runtime.packed import PackedSpec, share_packed_tensors
 from xtc_ds.runtime.packed_layers import build_packed
 from xtc_ds.storage import Coded, Dense, Masked, Places, Sparse
@@ -136,10 +137,8 @@ def frozen(plain: nn.Module, specs: Mapping[str, PackedSpec], float_dtype: str, 
         setattr(plain, name, layer)
     for name, owner in ties.items():
         share_packed_tensors(plain.get_submodule(name), plain.get_submodule(owner))
-    config = XtcQuantizationConfig(float_dtype=float_dtype, pruned=shrinkage.to_json() if shrinkage else None)
+    config = XtcQuantizationConfig(float_dtype=float_dtype, pruned=write_shrinkage(shrinkage) if shrinkage else None)
     mark_frozen(plain, config)
-    if not shrinkage:
-        plain.xtc_shrinkage = None  # type: ignore[assignment]
     return plain.eval()
 
 

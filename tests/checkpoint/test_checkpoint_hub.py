@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 import torch, transformers, xtc_ds
 from tests.tiny import batch, block, ds_config, tiny_model
+from xtc_ds.compression_state import state_of, update_state
 
 out = Path(sys.argv[1])
 model = tiny_model(layers=1).eval()
@@ -27,9 +28,9 @@ xtc_ds.export_packed(model, out, scores={"accuracy": 0.875}, about={"dataset": "
 packed = xtc_ds.load(out)
 packed.push_to_hub("me/tiny", token="hf_test", tags=["mine"])
 # Again, now that the hub has a card.
-packed.xtc_about["scores"] = {"accuracy": 0.5}
+update_state(packed, about={**state_of(packed).about, "scores": {"accuracy": 0.5}})
 packed.save_pretrained(out.with_name("again"), push_to_hub=True, repo_id="me/again", token="hf_test")
-packed.xtc_about["scores"] = {"accuracy": 0.75}
+update_state(packed, about={**state_of(packed).about, "scores": {"accuracy": 0.75}})
 packed.push_to_hub("me/again", token="hf_test")
 
 inputs = batch(labels=False)

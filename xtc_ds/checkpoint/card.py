@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from xtc_ds.checkpoint.card_metadata import card_metadata
+from xtc_ds.compression_state import state_of
 from xtc_ds.formats import get_format
 from xtc_ds.runtime.packed import PackedLayer, weight_identity
 
@@ -40,7 +41,7 @@ def card_text(model: nn.Module, file_bytes: int, repository: str | None = None, 
 
     repository: its id on the hub. tags: for the hub, beside our own.
     """
-    about: dict[str, Any] = getattr(model, "xtc_about", None) or {}
+    about = dict(state_of(model).about)
     name, rows = type(model).__name__, _counts(model)
     numel = sum(count for _, count in rows.values())
     lines = [*card_metadata(name, repository or name, about, tags), "", _MARK, ""]
@@ -88,7 +89,7 @@ def _counts(model: nn.Module) -> dict[tuple[str, str], tuple[int, int]]:
         layer = owned.get(id(parameter))
         numel = parameter.numel() if layer is None else math.prod(layer.spec.shape)
         if layer is None or layer.spec.format is None:
-            dtype = str(getattr(model, "xtc_float_dtype", "float32"))
+            dtype = state_of(model).float_dtype
             key = dtype, _WIDTHS[dtype]
         else:
             key = layer.spec.format, f"{get_format(layer.spec.format).bits:.3g}"

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from xtc_ds.checkpoint.deepspeed_files import Checkpoint, find_checkpoint, read_checkpoint
+from xtc_ds.compression_state import update_state
 from xtc_ds.config import parse_block
 from xtc_ds.errors import ExportError
 from xtc_ds.layers import set_step
@@ -48,7 +49,7 @@ def load_checkpoint(
     compress(model, parse_block(block))
     _fill(model, checkpoint)
     set_step(model, int(checkpoint.ours.get("step", 0)))
-    model.xtc_about = told.get("about") or {}  # type: ignore[assignment]
+    update_state(model, about=told.get("about") or {})
     return model.eval()
 
 

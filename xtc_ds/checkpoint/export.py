@@ -18,6 +18,7 @@ from xtc_ds.checkpoint.files import MAX_SHARD_SIZE, write_files
 from xtc_ds.checkpoint.frozen import freeze
 from xtc_ds.checkpoint.quantization_config import QUANT_METHOD
 from xtc_ds.checkpoint.whole_folder import refuse_unreplaceable, whole_folder
+from xtc_ds.compression_state import state_of, update_state
 from xtc_ds.distributed import on_rank_zero
 from xtc_ds.errors import ExportError
 
@@ -62,7 +63,7 @@ def export_packed(
             raise ExportError(f"scores: {name} is {value!r}; a number or a text is needed")
     told = {**check_about(about or {}), **({} if scores is None else {"scores": dict(scores)})}
     if told:
-        frozen.xtc_about = {**(getattr(frozen, "xtc_about", None) or {}), **told}  # type: ignore[assignment]
+        update_state(frozen, about={**state_of(frozen).about, **told})
     return on_rank_zero(lambda: _write(frozen, Path(folder), tokenizer, max_shard_size))
 
 

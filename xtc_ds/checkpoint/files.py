@@ -12,6 +12,7 @@ from xtc_ds.checkpoint.quantization_config import describe_packed
 from xtc_ds.checkpoint.shards import write_weights
 from xtc_ds.checkpoint.tensors import stored_tensors
 from xtc_ds.checkpoint.verify import CONFIG_CHECKSUM, VERSION, config_checksum
+from xtc_ds.compression_state import state_of
 
 __all__ = ["MAX_SHARD_SIZE", "write_files"]
 
@@ -20,7 +21,7 @@ MAX_SHARD_SIZE = "5GB"
 
 def write_files(frozen: nn.Module, folder: Path, max_shard_size: int | str = MAX_SHARD_SIZE) -> list[Path]:
     """Write config, weights and card into ``folder``, over what is there; returns the files of the weights."""
-    described = describe_packed(frozen, str(frozen.xtc_float_dtype))
+    described = describe_packed(frozen, state_of(frozen).float_dtype)
     config = getattr(frozen, "config", None)
     if config is not None and hasattr(config, "save_pretrained"):
         config.quantization_config = described

@@ -7,9 +7,11 @@ from typing import Any
 from torch import nn
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from xtc_ds.checkpoint.shrinkage_json import read_shrinkage, write_shrinkage
 from xtc_ds.checkpoint.spec_json import read_spec, write_spec
+from xtc_ds.compression_state import state_of
 from xtc_ds.errors import ExportError, FormatError
-from xtc_ds.freezing.shrinkage import Shrinkage
+from xtc_ds.plan.shrinkage import Shrinkage
 from xtc_ds.plan.sizes import FLOAT_BYTES
 from xtc_ds.runtime.packed import PackedLayer, PackedSpec, weight_identity
 
@@ -29,7 +31,7 @@ class XtcQuantizationConfig(QuantizationConfigMixin):  # type: ignore[misc]
     float_dtype: how scales and leftover floats are stored.
     layers: a list of ``{"modules": [names], "kind", "format", "grouping", "groups", "shape", "activation"}``.
     tied: module name to the earlier module whose weight it shares.
-    pruned: what is smaller than the model's own config says (``Shrinkage.to_json``).
+    pruned: what is smaller than the model's own config says (see ``shrinkage_json``).
     about: what the model card tells: ``original_bytes`` of the uncompressed model, ``scores`` by name.
 
     Raises ExportError where a value is not understood.
@@ -71,7 +73,7 @@ class XtcQuantizationConfig(QuantizationConfigMixin):  # type: ignore[misc]
         if not self.pruned:
             return Shrinkage()
         try:
-            return Shrinkage.from_json(self.pruned)
+            return read_shrinkage(self.pruned)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ExportError(f"quantization_config.pruned: not understood: {error!r}") from error
 
@@ -136,12 +138,13 @@ def describe_packed(model: nn.Module, float_dtype: str) -> XtcQuantizationConfig
             if owner != name and (packed or isinstance(modules[owner], PackedLayer)):
                 tied[name] = owner
     layers = [{"modules": names, **write_spec(spec)} for spec, names in entries.items()]
-    shrinkage: Shrinkage | None = getattr(model, "xtc_shrinkage", None)
+    state = state_of(model)
+    shrinkage = state.shrinkage
     version = max((spec.weight.version for spec in entries), default=1)
     if shrinkage or any(spec.kind == "conv2d" for spec in entries):
         version = max(version, 2)
-    pruned = shrinkage.to_json() if shrinkage else None
-    return XtcQuantizationConfig(version, float_dtype, layers, tied, pruned, getattr(model, "xtc_about", None))
+    pruned = write_shrinkage(shrinkage) if shrinkage else None
+    return XtcQuantizationConfig(version, float_dtype, layers, tied, pruned, dict(state.about))
 
 
 def _has_bank(module: nn.Module) -> bool:

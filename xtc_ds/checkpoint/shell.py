@@ -7,9 +7,11 @@ from torch import nn
 
 from xtc_ds.checkpoint.quantization_config import XtcQuantizationConfig
 from xtc_ds.checkpoint.saving import make_savable
+from xtc_ds.compression_state import update_state
 from xtc_ds.errors import ExportError
-from xtc_ds.freezing.shrinkage import Shrinkage, check_shrinkage, shrink_empty
+from xtc_ds.freezing.shrinkage import check_shrinkage, shrink_empty
 from xtc_ds.layer_kinds import weight_shape
+from xtc_ds.plan.shrinkage import Shrinkage
 from xtc_ds.runtime.packed import PackedSpec, share_packed_tensors, share_tensor
 from xtc_ds.runtime.packed_layers import build_packed
 
@@ -32,10 +34,8 @@ def build_frozen(model: nn.Module, config: XtcQuantizationConfig) -> None:
 
 def mark_frozen(model: nn.Module, config: XtcQuantizationConfig) -> None:
     """Let a filled model know that it is frozen, and how it is stored."""
-    model.xtc_float_dtype = config.float_dtype  # type: ignore[assignment]
-    model.xtc_shrinkage = config.shrinkage()  # type: ignore[assignment]
-    model.xtc_about = config.about  # type: ignore[assignment]
-    model.xtc_frozen = True  # type: ignore[assignment]
+    shrinkage = config.shrinkage()
+    update_state(model, float_dtype=config.float_dtype, shrinkage=shrinkage, about=config.about, frozen=True)
     make_savable(model)
 
 

@@ -9,8 +9,9 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from xtc_ds.compat.memory import Memory, init_compression_was_called, recall
+from xtc_ds.compat.memory import init_compression_was_called, recall
 from xtc_ds.compat.old_config import anything_enabled, block_of, has_other_block
+from xtc_ds.compression_state import InitCompression
 from xtc_ds.config import read_config, split_config
 from xtc_ds.config.locate import BLOCK
 from xtc_ds.errors import ConfigError, EngineError
@@ -35,13 +36,13 @@ def patched_initialize(original: Initialize) -> Initialize:
     @functools.wraps(original)
     def initialize(*positional: Any, **named: Any) -> tuple[Any, ...]:
         given = dict(signature.bind_partial(*positional, **named).arguments)
-        memory = recall(given["model"]) if hasattr(given.get("model"), "modules") else None
+        call = recall(given["model"]) if hasattr(given.get("model"), "modules") else None
         source = _config_of(given)
         block = _has_block(source)
-        if memory is None and not block:
+        if call is None and not block:
             return original(*positional, **named)
-        if memory is not None:
-            return _around_compressed(original, given, source, memory)
+        if call is not None:
+            return _around_compressed(original, given, source, call)
         return _around_plain(original, given, source)
 
     return initialize
@@ -70,17 +71,19 @@ def _has_block(config: Any) -> bool:
         return False  # DeepSpeed has its own words for a config that cannot be read
 
 
-def _around_compressed(original: Initialize, given: dict[str, Any], source: Any, memory: Memory) -> tuple[Any, ...]:
+def _around_compressed(
+    original: Initialize, given: dict[str, Any], source: Any, call: InitCompression
+) -> tuple[Any, ...]:
     from xtc_ds.engine.wrapper import wrap_engine
 
     if _has_block(source):
-        if has_other_block(source, memory.plan.config):
+        if has_other_block(source, call.plan.config):
             logger.warning("deepspeed.initialize: init_compression got another block, and that one counts")
         given = _with_config(given, without_block(source))
     engine, *rest = original(**_with_scores(given))
-    if memory.distiller is not None:
-        memory.distiller.teacher.to(engine.device)
-    return (wrap_engine(engine, memory.plan, memory.distiller), *rest)
+    if call.distiller is not None:
+        call.distiller.teacher.to(engine.device)
+    return (wrap_engine(engine, call.plan, call.distiller), *rest)
 
 
 def _with_scores(given: dict[str, Any]) -> dict[str, Any]:

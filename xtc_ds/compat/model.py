@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from xtc_ds.compat.memory import Memory, recall, remember
+from xtc_ds.compat.memory import recall, remember
 from xtc_ds.compat.old_config import anything_enabled, block_of, has_other_block
 from xtc_ds.compat.parallel import refuse_tensor_parallel
 from xtc_ds.compat.student import check_same_tensors
+from xtc_ds.compression_state import InitCompression
 from xtc_ds.config import CompressionConfig
 from xtc_ds.engine.rehearsal import refuse_pipeline, rehearse
 from xtc_ds.engine.wrapper import wrap_engine
@@ -56,7 +57,7 @@ def init_compression(model: Any, deepspeed_config: Any, teacher_model: Any = Non
         check_same_tensors(module, plan.reduction, rehearsal.teacher)
     _refuse_late(model, block)
     distiller = rehearsal.carry_out()
-    remember(module, Memory(plan, distiller))
+    remember(module, InitCompression(plan, distiller))
     _join_engine(model, plan, distiller)
     return model
 
@@ -71,8 +72,8 @@ def redundancy_clean(model: Any, deepspeed_config: Any, mpu: Any = None) -> Any:
     """
     module = unwrap(model)
     refuse_tensor_parallel(module, mpu)
-    memory = recall(module)
-    if memory is None:
+    call = recall(module)
+    if call is None:
         block = block_of(deepspeed_config)
         if not any(True for _ in compressed_layers(module)):
             if block is None or not anything_enabled(block):
@@ -81,7 +82,7 @@ def redundancy_clean(model: Any, deepspeed_config: Any, mpu: Any = None) -> Any:
                 "redundancy_clean: the model was never compressed; call init_compression (or xtc_ds.initialize) before "
                 "training, or before loading a checkpoint of a compressed model"
             )
-    elif has_other_block(deepspeed_config, memory.plan.config):
+    elif has_other_block(deepspeed_config, call.plan.config):
         logger.warning("redundancy_clean: the model was compressed by another block, and that one counts")
     from xtc_ds.freezing.bake import bake
 
@@ -91,10 +92,10 @@ def redundancy_clean(model: Any, deepspeed_config: Any, mpu: Any = None) -> Any:
 
 def _is_done(module: nn.Module, block: CompressionConfig) -> bool:
     """Whether the model was compressed by this very block. Raises PlanError where another one stands in the way."""
-    memory = recall(module)
-    if memory is None or not any(True for _ in compressed_layers(module)):
+    call = recall(module)
+    if call is None or not any(True for _ in compressed_layers(module)):
         return False
-    if dict(memory.plan.config.raw) == dict(block.raw):
+    if dict(call.plan.config.raw) == dict(block.raw):
         logger.warning("init_compression: the model went through it before, with the same block; it stays as it is")
         return True
     raise PlanError("init_compression: the model is compressed by another block already; put all techniques into one")

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from xtc_ds.compression_state import state_of
+
 __all__ = ["describe_model"]
 
 
@@ -21,5 +23,5 @@ def describe_model(module: nn.Module) -> dict[str, Any]:
         "class": type(module).__name__,
         "dtype": str(next(floats, "float32")).removeprefix("torch."),
         "config": None if text is None else json.loads(text(use_diff=False)),
-        "about": dict(getattr(module, "xtc_about", None) or {}),
+        "about": dict(state_of(module).about),
     }

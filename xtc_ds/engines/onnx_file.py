@@ -9,6 +9,7 @@ import onnx
 from onnx import helper
 from torch import Tensor, nn
 
+from xtc_ds.compression_state import state_of
 from xtc_ds.engines.base import Written
 from xtc_ds.engines.onnx_builder import OnnxBuilder
 from xtc_ds.engines.onnx_floats import store_floats
@@ -41,7 +42,7 @@ def onnx_model(frozen: nn.Module, sample: Mapping[str, Tensor] | None = None) ->
     """The whole model. Raises ExportError where it cannot be traced."""
     model = traced_graph(frozen, sample)
     _write_out(model.graph, packed_layers(frozen))
-    store_floats(model.graph, str(getattr(frozen, "xtc_float_dtype", "float32")))
+    store_floats(model.graph, state_of(frozen).float_dtype)
     del model.opset_import[:]
     model.opset_import.append(helper.make_opsetid("", OPSET))
     return model

@@ -12,6 +12,7 @@ import openvino as ov
 from openvino.frontend.onnx import ConversionExtension
 from torch import Tensor, nn
 
+from xtc_ds.compression_state import state_of
 from xtc_ds.engines.base import Written
 from xtc_ds.engines.onnx_floats import store_floats
 from xtc_ds.engines.openvino_layers import LAYERS
@@ -28,7 +29,7 @@ def write_openvino(frozen: nn.Module, folder: Path, sample: Mapping[str, Tensor]
     sample: inputs to trace with, needed only where the model's are not token ids.
     """
     model = traced_graph(frozen, sample)
-    store_floats(model.graph, str(getattr(frozen, "xtc_float_dtype", "float32")))
+    store_floats(model.graph, state_of(frozen).float_dtype)
     layers = packed_layers(frozen)
 
     def converter(op: str) -> Any:

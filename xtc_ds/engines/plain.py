@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from xtc_ds.compression_state import state_of
 from xtc_ds.engines.base import refuse
 from xtc_ds.errors import ExportError
 from xtc_ds.layer_kinds import layer_kind_of
@@ -33,13 +34,13 @@ class PlainModel:
         name = type(frozen).__name__
         if config is None or not hasattr(config, "save_pretrained"):
             raise ExportError(f"{container}: {name} has no transformers config; use the container onnx or openvino")
-        shrinkage = getattr(frozen, "xtc_shrinkage", None)
+        shrinkage = state_of(frozen).shrinkage
         if shrinkage:
             smaller = next(iter(shrinkage.modules), name)
             why = "pruning made it smaller than the model's config says"
             raise refuse(container, str(smaller), why, "use the packed checkpoint or the container onnx or openvino")
         self.frozen, self.container = frozen, container
-        self.stored_dtype: torch.dtype = getattr(torch, str(getattr(frozen, "xtc_float_dtype", "float32")))
+        self.stored_dtype: torch.dtype = getattr(torch, state_of(frozen).float_dtype)
         self.config = copy.deepcopy(config)
         if hasattr(self.config, "quantization_config"):
             del self.config.quantization_config

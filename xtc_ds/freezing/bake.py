@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xtc_ds.compression_state import state_of, update_state
 from xtc_ds.errors import ExportError
 from xtc_ds.formats import fake_quantize_weight
 from xtc_ds.freezing.density import warn_of_density
@@ -50,7 +51,7 @@ def bake(model: Any) -> None:
         layer_kind(shrunk.kind).set_sizes(module.get_submodule(name), shrunk.after)
     set_attributes(module, parts.shrinkage.attributes)
     if parts.shrinkage:
-        module.xtc_shrinkage = parts.shrinkage.after(getattr(module, "xtc_shrinkage", None))  # type: ignore[assignment]
+        update_state(module, shrinkage=parts.shrinkage.after(state_of(module).shrinkage))
     for _, layer in list(compressed_layers(module)):
         _release(layer)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from xtc_ds.compression_state import state_of
 from xtc_ds.errors import ExportError
 from xtc_ds.freezing.density import warn_of_density
 from xtc_ds.freezing.freezer import FLOATS, Freezer
@@ -33,7 +34,7 @@ def freeze_model(model: Any, float_dtype: str | None = None) -> nn.Module:
 
 def is_frozen(model: nn.Module) -> bool:
     """Whether the model is one that ``freeze`` made, or loaded from its file."""
-    return getattr(model, "xtc_frozen", False) or any(isinstance(module, PackedLayer) for module in model.modules())
+    return state_of(model).frozen or any(isinstance(module, PackedLayer) for module in model.modules())
 
 
 def unwrap(model: Any) -> nn.Module:
@@ -47,4 +48,4 @@ def unwrap(model: Any) -> nn.Module:
 
 def planned_dtype(model: nn.Module) -> str:
     """The name of the type in which the model's floats are stored."""
-    return getattr(model, "xtc_float_dtype", "float32")
+    return state_of(model).float_dtype

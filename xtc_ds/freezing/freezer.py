@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from xtc_ds.clone import clone_model
+from xtc_ds.compression_state import state_of, update_state
 from xtc_ds.errors import ExportError
 from xtc_ds.freezing.pack_weight import pack_weight
 from xtc_ds.freezing.pruned_parts import PrunedParts
@@ -54,8 +55,7 @@ class Freezer:
         for module in list(frozen.modules()):
             restore_class(module)
         self._shrink(frozen)
-        frozen.xtc_float_dtype = self.dtype_name  # type: ignore[assignment]
-        frozen.xtc_frozen = True  # type: ignore[assignment]
+        update_state(frozen, float_dtype=self.dtype_name, frozen=True)
         return frozen
 
     def tensor(self, old: Tensor, stored: bool) -> Tensor:
@@ -173,7 +173,7 @@ class Freezer:
             if not isinstance(module, PackedLayer):
                 layer_kind(shrunk.kind).set_sizes(module, shrunk.after)
         set_attributes(frozen, shrinkage.attributes)
-        frozen.xtc_shrinkage = shrinkage.after(getattr(self.model, "xtc_shrinkage", None))  # type: ignore[assignment]
+        update_state(frozen, shrinkage=shrinkage.after(state_of(self.model).shrinkage))
 
 
 def _is_for_training(name: str) -> bool:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from xtc_ds.freezing.heads import head_attributes
-from xtc_ds.freezing.shrinkage import Shrinkage, ShrunkModule
 from xtc_ds.layer_kinds import layer_kind
 from xtc_ds.layers import CompressedLayer, compressed_layers
 from xtc_ds.plan.rows import SparseRow, StructuredRow
 from xtc_ds.plan.shrink import cut_dims, cut_shape, pruned_modules
+from xtc_ds.plan.shrinkage import Shrinkage, ShrunkModule
 
 __all__ = ["PrunedParts"]
 

@@ -1,90 +1,21 @@
-"""Modules that pruning made smaller, as ``config.json`` tells of them, and how an empty model is made to fit."""
+"""Making an empty model as small as pruning made the one whose file it is to hold."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import nn
 
 from xtc_ds.errors import ExportError
-from xtc_ds.freezing.heads import HEAD_ATTRIBUTES
 from xtc_ds.layer_kinds import LayerKind, kind_of, layer_kind, weight_shape
-from xtc_ds.plan.rows import Kind
+from xtc_ds.plan.shrinkage import Shrinkage
 
 __all__ = [
-    "Shrinkage",
-    "ShrunkModule",
     "check_shrinkage",
     "set_attributes",
     "shrink_empty",
 ]
-
-
-@dataclass(frozen=True)
-class ShrunkModule:
-    """Sizes of a module before and after; of its weight, outputs first, or of a BatchNorm2d the features."""
-
-    kind: Kind
-    before: tuple[int, ...]
-    after: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Shrinkage:
-    """What is smaller than the model's own config says.
-
-    modules: name to sizes. attributes: module name to attributes that changed along, such as the number of heads.
-    """
-
-    modules: Mapping[str, ShrunkModule] = field(default_factory=dict)
-    attributes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return bool(self.modules)
-
-    def after(self, earlier: Shrinkage | None) -> Shrinkage:
-        """This shrinking of a model that was shrunk ``earlier`` already, as one."""
-        if earlier is None:
-            return self
-        modules = dict(earlier.modules)
-        for name, module in self.modules.items():
-            modules[name] = replace(module, before=modules[name].before) if name in modules else module
-        return Shrinkage(modules, {**earlier.attributes, **self.attributes})
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data; modules with equal sizes share an entry."""
-        layers: dict[ShrunkModule, list[str]] = {}
-        for name, module in self.modules.items():
-            layers.setdefault(module, []).append(name)
-        heads: dict[tuple[tuple[str, int], ...], list[str]] = {}
-        for name, values in self.attributes.items():
-            heads.setdefault(tuple(values.items()), []).append(name)
-        return {
-            "layers": [
-                {"modules": names, "kind": module.kind, "before": list(module.before), "after": list(module.after)}
-                for module, names in layers.items()
-            ],
-            "attributes": [{"modules": names, "values": dict(values)} for values, names in heads.items()],
-        }
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Shrinkage:
-        """The inverse of ``to_json``. Raises KeyError, TypeError or ValueError where it is not understood."""
-        modules, attributes = {}, {}
-        for entry in content["layers"]:
-            before, after = (tuple(int(size) for size in entry[key]) for key in ("before", "after"))
-            if len(before) != len(after) or not all(0 < a <= b for a, b in zip(after, before, strict=True)):
-                raise ValueError(f"sizes {after} out of {before}")
-            modules.update(dict.fromkeys(entry["modules"], ShrunkModule(entry["kind"], before, after)))
-        for entry in content["attributes"]:
-            values = {key: int(value) for key, value in entry["values"].items()}
-            if not values.keys() <= HEAD_ATTRIBUTES:
-                raise ValueError(f"attributes {', '.join(values)}")
-            attributes.update(dict.fromkeys(entry["modules"], values))
-        return cls(modules, attributes)
 
 
 def check_shrinkage(model: nn.Module, shrinkage: Shrinkage) -> None:

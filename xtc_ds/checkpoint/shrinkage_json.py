@@ -1,0 +1,44 @@
+"""What pruning made smaller, as ``quantization_config.pruned`` tells it, and back. Nothing that is read is trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from xtc_ds.freezing.heads import HEAD_ATTRIBUTES
+from xtc_ds.plan.shrinkage import Shrinkage, ShrunkModule
+
+__all__ = ["read_shrinkage", "write_shrinkage"]
+
+
+def write_shrinkage(shrinkage: Shrinkage) -> dict[str, Any]:
+    """Plain data; modules with equal sizes share an entry."""
+    layers: dict[ShrunkModule, list[str]] = {}
+    for name, module in shrinkage.modules.items():
+        layers.setdefault(module, []).append(name)
+    heads: dict[tuple[tuple[str, int], ...], list[str]] = {}
+    for name, values in shrinkage.attributes.items():
+        heads.setdefault(tuple(values.items()), []).append(name)
+    return {
+        "layers": [
+            {"modules": names, "kind": module.kind, "before": list(module.before), "after": list(module.after)}
+            for module, names in layers.items()
+        ],
+        "attributes": [{"modules": names, "values": dict(values)} for values, names in heads.items()],
+    }
+
+
+def read_shrinkage(content: Mapping[str, Any]) -> Shrinkage:
+    """The inverse. Raises KeyError, TypeError or ValueError where it is not understood."""
+    modules, attributes = {}, {}
+    for entry in content["layers"]:
+        before, after = (tuple(int(size) for size in entry[key]) for key in ("before", "after"))
+        if len(before) != len(after) or not all(0 < a <= b for a, b in zip(after, before, strict=True)):
+            raise ValueError(f"sizes {after} out of {before}")
+        modules.update(dict.fromkeys(entry["modules"], ShrunkModule(entry["kind"], before, after)))
+    for entry in content["attributes"]:
+        values = {key: int(value) for key, value in entry["values"].items()}
+        if not values.keys() <= HEAD_ATTRIBUTES:
+            raise ValueError(f"attributes {', '.join(values)}")
+        attributes.update(dict.fromkeys(entry["modules"], values))
+    return Shrinkage(modules, attributes)
