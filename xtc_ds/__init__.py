@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from xtc_ds.engine.initialize import initialize
     from xtc_ds.errors import XtcError
     from xtc_ds.freezing.bake import bake
-    from xtc_ds.plan import CompressionPlan, make_plan, plan_table, plan_to_dict
-    from xtc_ds.rewrite import compress
+    from xtc_ds.plan import CompressionPlan, plan_table, plan_to_dict
+    from xtc_ds.rewrite import compress, make_plan
     from xtc_ds.runtime.choose import set_runtime
 
 __version__ = "0.1.0"
@@ -67,7 +67,7 @@ _HOMES = {
     "load_config": "xtc_ds.config",
     "load_into": "xtc_ds.checkpoint",
     "load_teacher": "xtc_ds.distillation.teacher",
-    "make_plan": "xtc_ds.plan",
+    "make_plan": "xtc_ds.rewrite",
     "parse_block": "xtc_ds.config",
     "plan_table": "xtc_ds.plan",
     "plan_to_dict": "xtc_ds.plan",

@@ -1,4 +1,4 @@
-"""``compress``: plan, then rewrite the model in place."""
+"""``make_plan`` and ``compress``: plan, then rewrite the model in place."""
 
 from __future__ import annotations
 
@@ -13,10 +13,19 @@ from xtc_ds.compression_state import update_state
 from xtc_ds.config import CompressionConfig, load_config
 from xtc_ds.layers import compressed_layers, set_step
 from xtc_ds.origins import origins
-from xtc_ds.plan import CompressionPlan, make_plan
+from xtc_ds.plan import CompressionPlan, plan_techniques
 from xtc_ds.techniques.registry import techniques
 
-__all__ = ["apply_plan", "compress"]
+__all__ = ["apply_plan", "compress", "make_plan"]
+
+
+def make_plan(model: nn.Module, config: CompressionConfig, teacher: nn.Module | None = None) -> CompressionPlan:
+    """Resolve every pattern of ``config`` against ``model``. Neither is touched; meta and ZeRO-3 models will do.
+
+    Raises PlanError with all problems at once: a pattern that matches nothing, a module in two groups, a
+    group count that does not divide, a module that must not be compressed, tied weights treated unequally.
+    """
+    return plan_techniques(techniques(), model, config, teacher)
 
 
 def compress(
@@ -41,7 +50,8 @@ def compress(
 def apply_plan(model: nn.Module, plan: CompressionPlan, teacher: nn.Module | None = None) -> None:
     """Carry out a plan made for this model; schedules stand at step 0 afterwards."""
     for technique in techniques():
-        technique.apply(model, plan, teacher)
+        if rows := plan.rows.get(technique.name):
+            technique.apply(model, rows, teacher)
     runtime = plan.config.runtime
     for _, layer in compressed_layers(model):
         layer.integer_forward = runtime.integer_forward

@@ -17,7 +17,8 @@ from tests.tiny import batch, block, ds_config, tiny_model
 from xtc_ds.config import load_config
 from xtc_ds.formats import Grouping, get_format
 from xtc_ds.layers import set_step
-from xtc_ds.plan import make_plan, plan_table, plan_to_dict
+from xtc_ds.plan import plan_table, plan_to_dict
+from xtc_ds.rewrite import make_plan
 
 STOCHASTIC = {"rounding": "stochastic"}
 MIXED = {"fp16_mixed_quantize": {"enabled": True, "quantize_change_ratio": 0.25}}

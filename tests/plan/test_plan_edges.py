@@ -12,7 +12,8 @@ import xtc_ds
 from tests.tiny import batch, block, ds_config, tiny_model
 from xtc_ds.config import load_config
 from xtc_ds.errors import PlanError
-from xtc_ds.plan import CompressionPlan, make_plan
+from xtc_ds.plan import CompressionPlan
+from xtc_ds.rewrite import make_plan
 
 
 def plan(model: nn.Module, **options: Any) -> CompressionPlan:

@@ -13,7 +13,8 @@ from torch import nn
 from tests.tiny import ARCHITECTURES, block, ds_config, tiny_model
 from xtc_ds.config import load_config
 from xtc_ds.errors import PlanError
-from xtc_ds.plan import CompressionPlan, make_plan, plan_table, plan_to_dict
+from xtc_ds.plan import CompressionPlan, plan_table, plan_to_dict
+from xtc_ds.rewrite import make_plan
 
 CONFIGS = sorted((Path(__file__).parents[2] / "json_configs").glob("*.json"))
 

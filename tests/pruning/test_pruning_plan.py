@@ -14,8 +14,8 @@ from tests.pruning.configs import all_prunings, pruning
 from tests.tiny import ds_config, tiny_model
 from xtc_ds.config import load_config
 from xtc_ds.errors import PlanError
-from xtc_ds.plan import CompressionPlan, make_plan, plan_table, plan_to_dict
-from xtc_ds.rewrite import compress
+from xtc_ds.plan import CompressionPlan, plan_table, plan_to_dict
+from xtc_ds.rewrite import compress, make_plan
 
 HALF = {"dense_ratio": 0.5}
 OUTPUT = r"layer\.\d+\.output\.dense"

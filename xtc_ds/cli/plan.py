@@ -40,7 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
     _, config = load_config(arguments.file)
 
     from xtc_ds.cli.console import wide_console
-    from xtc_ds.plan import make_plan, plan_table, plan_to_dict
+    from xtc_ds.plan import plan_table, plan_to_dict
+    from xtc_ds.rewrite import make_plan
 
     plan = make_plan(_meta_model(arguments.model, arguments.auto_class), config)
     if arguments.json:

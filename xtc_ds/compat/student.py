@@ -12,9 +12,9 @@ from xtc_ds.config.locate import BLOCK
 from xtc_ds.errors import ConfigError, PlanError, Problem
 from xtc_ds.freezing.freeze import unwrap
 from xtc_ds.layers import CompressedLayer
-from xtc_ds.plan import ReductionRow
-from xtc_ds.plan.reduction import plan_reduction
 from xtc_ds.techniques.layer_reduction.apply import copy_from_teacher
+from xtc_ds.techniques.layer_reduction.plan import plan_reduction
+from xtc_ds.techniques.layer_reduction.rows import ReductionRow
 
 __all__ = ["check_same_tensors", "student_initialization"]
 

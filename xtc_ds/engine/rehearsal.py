@@ -14,8 +14,8 @@ from torch import nn
 from xtc_ds.config import CompressionConfig
 from xtc_ds.engine.teacher import resolve_teacher
 from xtc_ds.errors import EngineError
-from xtc_ds.plan import CompressionPlan, find_layer_stack, make_plan
-from xtc_ds.rewrite import apply_plan
+from xtc_ds.plan import CompressionPlan, find_layer_stack
+from xtc_ds.rewrite import apply_plan, make_plan
 
 if TYPE_CHECKING:
     from xtc_ds.distillation.distiller import Distiller

@@ -6,9 +6,7 @@ import logging
 
 from xtc_ds.freezing.pruned_parts import PrunedParts
 from xtc_ds.layers.masks import gradual_schedule
-from xtc_ds.plan.kept import planned_kept
 from xtc_ds.plan.rows import SparseRow
-from xtc_ds.plan.shrink import Pruned
 
 __all__ = ["warn_of_density"]
 
@@ -22,8 +20,7 @@ def warn_of_density(parts: PrunedParts) -> None:
     denser, last = [], 0
     for name, mask in parts.sparse.items():
         rule = next(rule for rule in parts.layers[name].pruning_rules if isinstance(rule, SparseRow))
-        planned = planned_kept(Pruned(rule.kind, masks=[rule]), rule.shape)
-        assert planned is not None
+        planned = rule.planned_kept(mask.numel())
         kept = int(mask.sum())
         if kept > planned.count:
             shares = f"{kept / mask.numel():.3g} of its weights instead of {planned.count / mask.numel():.3g}"

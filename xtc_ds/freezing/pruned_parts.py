@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from xtc_ds.freezing.heads import head_attributes
 from xtc_ds.layer_kinds import layer_kind
 from xtc_ds.layers import CompressedLayer, compressed_layers
-from xtc_ds.plan.rows import SparseRow, StructuredRow
-from xtc_ds.plan.shrink import cut_dims, cut_shape, pruned_modules
+from xtc_ds.plan.changes import cut_dims, cut_shape, module_changes
+from xtc_ds.plan.rows import Row, StructuredRow
 from xtc_ds.plan.shrinkage import Shrinkage, ShrunkModule
 
 __all__ = ["PrunedParts"]
@@ -20,15 +20,15 @@ __all__ = ["PrunedParts"]
 class PrunedParts:
     """Masks and cuts of all modules of ``model``. With ZeRO-3 a call for all ranks.
 
-    modules: name to what happens to it (``plan.shrink.Pruned``); all others stay as they are.
+    modules: name to what happens to it (``plan.changes.ModuleChange``); all others stay as they are.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.layers = {name: layer for name, layer in compressed_layers(model) if layer.pruning_rules}
         rules = [rule for layer in self.layers.values() for rule in layer.pruning_rules]
         structured = [rule for rule in rules if isinstance(rule, StructuredRow)]
-        self.modules = pruned_modules([rule for rule in rules if isinstance(rule, SparseRow)], structured)
-        self.kept: dict[StructuredRow, Tensor] = {}
+        self.modules = module_changes(rules)
+        self.kept: dict[Row, Tensor] = {}
         self.sparse: dict[str, Tensor] = {}
         for name, layer in self.layers.items():
             for rule in layer.pruning_rules:

@@ -1,52 +1,30 @@
-"""How many weights pruning keeps where the others stay as zeros."""
+"""How many weights are not zero in a weight whose pruned parts stay."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from torch import Tensor
 
-from xtc_ds.plan.rows import SparseRow, StructuredRow
-from xtc_ds.plan.shrink import Pruned, cut_dims
-from xtc_ds.pruning.patterns import Blocks, KeepOf, parse_pattern
-from xtc_ds.pruning.top import kept_count
+from xtc_ds.plan.changes import ModuleChange, cut_dims
+from xtc_ds.plan.rows import KeptWeights
 from xtc_ds.storage import pattern_fits
 
-__all__ = ["KeptWeights", "found_kept", "planned_kept"]
+__all__ = ["found_kept", "planned_kept"]
 
 
-@dataclass(frozen=True)
-class KeptWeights:
-    """count: of the weights that stay. pattern: (kept, of) neighbouring inputs, or None where that is not so."""
+def planned_kept(change: ModuleChange, shape: tuple[int, ...]) -> KeptWeights | None:
+    """What stays of a weight of ``shape`` (outputs first) at the end of all schedules.
 
-    count: int
-    pattern: tuple[int, int] | None = None
-
-
-def planned_kept(pruned: Pruned, shape: tuple[int, ...]) -> KeptWeights | None:
-    """What is kept of a weight of ``shape`` (outputs first) when pruning is at its end.
-
-    None where no mask is left, or where it is known only once the masks are: where several meet, or one is cut.
+    None where nothing leaves zeros, or where the number is known only once the masks are: where several meet, or
+    where a masked weight is also cut.
     """
-    if len(pruned.masks) != 1 or cut_dims(pruned, "weight", output_first=True):
+    if len(change.zeros) != 1 or cut_dims(change, "weight", output_first=True):
         return None
-    rule, numel = pruned.masks[0], math.prod(shape)
-    if isinstance(rule, StructuredRow):
-        return KeptWeights(numel // rule.units * rule.kept)
-    pattern = parse_pattern(rule.block_pattern)
-    if isinstance(pattern, KeepOf):
-        groups = numel // pattern.of
-        pruned_groups = pattern.pruned_groups(rule.dense_ratio, groups)
-        places = (pattern.kept, pattern.of) if pruned_groups == groups else None
-        return KeptWeights(numel - pruned_groups * (pattern.of - pattern.kept), places)
-    size = pattern.rows * pattern.columns if isinstance(pattern, Blocks) else 1
-    return KeptWeights(kept_count(rule.dense_ratio, numel // size) * size)
+    return change.zeros[0].planned_kept(math.prod(shape))
 
 
-def found_kept(pruned: Pruned, mask: Tensor) -> KeptWeights:
-    """What ``mask`` keeps, bool, outputs first; it may be on its way to the planned one."""
-    rule = pruned.masks[0]
-    pattern = parse_pattern(rule.block_pattern) if isinstance(rule, SparseRow) else None
-    places = (pattern.kept, pattern.of) if isinstance(pattern, KeepOf) else None
-    return KeptWeights(int(mask.sum()), places if places is not None and pattern_fits(places, mask) else None)
+def found_kept(change: ModuleChange, mask: Tensor) -> KeptWeights:
+    """What ``mask`` (bool, outputs first) keeps; it may be on its way to the planned one."""
+    pattern = change.zeros[0].pattern
+    return KeptWeights(int(mask.sum()), pattern if pattern is not None and pattern_fits(pattern, mask) else None)

@@ -5,22 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from torch import nn
 
+from xtc_ds.config.pieces import Group
 from xtc_ds.errors import Problem
 from xtc_ds.layer_kinds import kind_of, kinds_with
 from xtc_ds.plan.candidates import refusal
 from xtc_ds.plan.names import nearest
 from xtc_ds.plan.rows import Kind
-from xtc_ds.techniques.activation_quantization.config import ActivationGroup
-from xtc_ds.techniques.pruning.structured_config import StructuredGroup
-from xtc_ds.techniques.sparse_pruning.config import SparseGroup
-from xtc_ds.techniques.weight_quantization.config import WeightGroup
 
 __all__ = ["GroupMatch", "match_group", "match_groups"]
 
-Group = WeightGroup | ActivationGroup | SparseGroup | StructuredGroup
+G = TypeVar("G", bound=Group)
 
 
 @dataclass
@@ -60,12 +58,12 @@ def match_group(group: Group, modules: dict[str, nn.Module], kinds: tuple[Kind, 
 
 
 def match_groups(
-    groups: Sequence[Group],
+    groups: Sequence[G],
     modules: dict[str, nn.Module],
     kinds: tuple[Kind, ...],
-) -> tuple[dict[str, Group], list[Problem], list[Problem]]:
+) -> tuple[dict[str, G], list[Problem], list[Problem]]:
     """Module name to its group, problems, warnings; a module in two groups is a problem."""
-    owner: dict[str, Group] = {}
+    owner: dict[str, G] = {}
     problems: list[Problem] = []
     warnings: list[Problem] = []
     for group in groups:

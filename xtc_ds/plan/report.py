@@ -11,10 +11,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from xtc_ds.plan.changes import module_changes
 from xtc_ds.plan.make import CompressionPlan
 from xtc_ds.plan.pruning_report import pruning_table, prunings_to_list
 from xtc_ds.plan.rows import ActivationRow, WeightRow
-from xtc_ds.plan.shrink import pruned_modules
 from xtc_ds.plan.sizes import FLOAT_BYTES
 from xtc_ds.plan.stored import stored_weight
 
@@ -106,7 +106,7 @@ def _weight_dict(row: WeightRow, bytes_after: int) -> dict[str, Any]:
 
 def _stored_bytes(row: WeightRow, plan: CompressionPlan) -> int:
     """Bytes that a weight takes in the packed file, what pruning leaves of it."""
-    pruned = pruned_modules(plan.sparse, plan.structured).get(row.module)
+    pruned = module_changes(plan.all_rows()).get(row.module)
     return stored_weight(row, pruned).packed_bytes(FLOAT_BYTES[plan.config.export.float_dtype])
 
 

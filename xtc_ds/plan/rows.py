@@ -1,23 +1,120 @@
-"""What will be done to each module: the rows of a plan."""
+"""What will be done to each module: the rows of a plan, and what the mechanism asks of any row."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from xtc_ds.formats import ActivationFormat, Grouping, WeightFormat, format_for_bits
+from xtc_ds.layer_kinds import Side
 from xtc_ds.plan.schedule import BitSchedule
+from xtc_ds.pruning.patterns import Blocks, KeepOf, parse_pattern
+from xtc_ds.pruning.top import kept_count
 from xtc_ds.techniques.sparse_pruning.config import PruningMethod
 from xtc_ds.techniques.weight_quantization.config import Rounding
 
-__all__ = ["ActivationRow", "Kind", "ReductionRow", "RelatedRow", "SparseRow", "StructuredRow", "WeightRow"]
+__all__ = [
+    "ActivationRow",
+    "CodedRow",
+    "Cut",
+    "KeptWeights",
+    "Kind",
+    "RelatedRow",
+    "Row",
+    "SparseRow",
+    "StructuredRow",
+    "WeightRow",
+    "ZeroingRow",
+]
 
 # The name of a layer kind, see ``xtc_ds.layer_kinds``.
 Kind = str
 
 
+class Row:
+    """One entry of a plan. A technique's rows are frozen dataclasses derived from this class."""
+
+    def cuts(self) -> Iterable[tuple[str, Kind, Cut]]:
+        """(module name, kind, cut) for each side of a module that gets smaller when the model is frozen."""
+        return ()
+
+    def added_tensors(self) -> Iterable[tuple[str, tuple[int, ...]]]:
+        """Name and shape of float tensors that the packed file holds because of this row."""
+        return ()
+
+
 @dataclass(frozen=True)
-class WeightRow:
+class Cut:
+    """One side of a module that shrinks: ``kept`` of ``units`` equal contiguous parts stay, as ``row`` decides.
+
+    reason: the module and technique that decide, for messages.
+    """
+
+    side: Side
+    units: int
+    kept: int
+    row: Row
+    reason: str
+
+    def size(self, full: int) -> int:
+        """What stays of a dimension of ``full``."""
+        return full // self.units * self.kept
+
+
+@dataclass(frozen=True)
+class KeptWeights:
+    """count: how many weights stay. pattern: (kept, of) neighbouring inputs, or None where there is no such pattern."""
+
+    count: int
+    pattern: tuple[int, int] | None = None
+
+
+class CodedRow(Row):
+    """A row that lets the weight of ``module`` be stored as codes.
+
+    shape: of the weight, outputs first. grouping: which weights share a scale.
+    """
+
+    module: str
+    group: str
+    shape: tuple[int, ...]
+    grouping: Grouping
+
+    @property
+    def target_format(self) -> WeightFormat:
+        """The format in which the weight is stored."""
+        raise NotImplementedError
+
+    @property
+    def grouping_place(self) -> str:
+        """The config key path that says which weights share a scale."""
+        raise NotImplementedError
+
+
+class ZeroingRow(Row):
+    """A row that may leave zeros in the weight of ``module``."""
+
+    module: str
+    kind: Kind
+
+    @property
+    def leaves_zeros(self) -> bool:
+        """Whether the pruned parts stay as zeros; False where they are cut off."""
+        raise NotImplementedError
+
+    def planned_kept(self, numel: int) -> KeptWeights:
+        """What stays of a weight of ``numel`` elements at the end of the schedule."""
+        raise NotImplementedError
+
+    @property
+    def pattern(self) -> tuple[int, int] | None:
+        """(kept, of) neighbouring inputs that the zeros may follow."""
+        return None
+
+
+@dataclass(frozen=True)
+class WeightRow(CodedRow):
     """Weight quantization of one module.
 
     shape: (O, I), output features first also for Conv1D, whose stored weight is (I, O); of a Conv2d
@@ -48,9 +145,14 @@ class WeightRow:
         """The format at the end of the schedule, in which the weight is stored."""
         return format_for_bits(self.schedule.target_bits, self.symmetric, self.family)
 
+    @property
+    def grouping_place(self) -> str:
+        """The group's own key, also where a shared one is in force."""
+        return f"compression_training.weight_quantization.different_groups.{self.group}.params.quantize_groups"
+
 
 @dataclass(frozen=True)
-class ActivationRow:
+class ActivationRow(Row):
     """Quantization of one module's input."""
 
     module: str
@@ -59,9 +161,14 @@ class ActivationRow:
     format: ActivationFormat
     offset: int
 
+    def added_tensors(self) -> Iterable[tuple[str, tuple[int, ...]]]:
+        """The observed range of a static format."""
+        if self.format.calibration == "static":
+            yield f"{self.module}.activation_quantizer.x_min_max", (2,)
+
 
 @dataclass(frozen=True)
-class SparseRow:
+class SparseRow(ZeroingRow):
     """Sparse pruning of one module's weight.
 
     shape: of the weight, outputs first (also for Conv1D); a Conv2d has four sizes.
@@ -80,6 +187,29 @@ class SparseRow:
     end: int
     stride: int
 
+    @property
+    def leaves_zeros(self) -> bool:
+        """Single weights and blocks always stay as zeros."""
+        return True
+
+    @property
+    def pattern(self) -> tuple[int, int] | None:
+        """The N:M pattern, if there is one."""
+        pattern = parse_pattern(self.block_pattern)
+        return (pattern.kept, pattern.of) if isinstance(pattern, KeepOf) else None
+
+    def planned_kept(self, numel: int) -> KeptWeights:
+        """By the density, in whole blocks or groups."""
+        pattern = parse_pattern(self.block_pattern)
+        if isinstance(pattern, KeepOf):
+            groups = numel // pattern.of
+            pruned_groups = pattern.pruned_groups(self.dense_ratio, groups)
+            return KeptWeights(
+                numel - pruned_groups * (pattern.of - pattern.kept), self.pattern if pruned_groups == groups else None
+            )
+        size = pattern.rows * pattern.columns if isinstance(pattern, Blocks) else 1
+        return KeptWeights(kept_count(self.dense_ratio, numel // size) * size)
+
 
 @dataclass(frozen=True)
 class RelatedRow:
@@ -95,7 +225,7 @@ class RelatedRow:
 
 
 @dataclass(frozen=True)
-class StructuredRow:
+class StructuredRow(ZeroingRow):
     """Pruning of whole rows (outputs of a Linear), heads (blocks of its inputs) or channels (outputs of a Conv2d).
 
     units: how many rows, heads or channels there are; kept: how many stay.
@@ -113,19 +243,23 @@ class StructuredRow:
     offset: int
     related: tuple[RelatedRow, ...]
 
+    @property
+    def leaves_zeros(self) -> bool:
+        """Whether nothing is related, so that the pruned parts stay."""
+        return not self.related
 
-@dataclass(frozen=True)
-class ReductionRow:
-    """Which layers of a stack stay.
+    def planned_kept(self, numel: int) -> KeptWeights:
+        """Whole units."""
+        return KeptWeights(numel // self.units * self.kept)
 
-    stack: dotted name of the layer list; depth: layers of the source (the teacher, or the model itself).
-    kept: indices into the source, one per remaining layer.
-    cut: whether layers of the model are dropped (False: the model is built shallow already).
-    other_modules: modules beside the stack that start from the teacher; None means all that fit.
-    """
+    def cuts(self) -> Iterable[tuple[str, Kind, Cut]]:
+        """The module itself, and what is related to it."""
+        if not self.related:
+            return
+        reason = f"'{self.module}' ({self.technique}_pruning)"
+        yield self.module, self.kind, self._cut("in" if self.technique == "head" else "out", reason)
+        for related in self.related:
+            yield related.module, related.kind, self._cut(related.side, reason)
 
-    stack: str
-    depth: int
-    kept: tuple[int, ...]
-    cut: bool
-    other_modules: tuple[str, ...] | None
+    def _cut(self, side: Side, reason: str) -> Cut:
+        return Cut(side, self.units, self.kept, self, reason)

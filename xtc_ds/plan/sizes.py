@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from xtc_ds.plan.rows import WeightRow
-from xtc_ds.plan.shrink import Pruned, cut_dims, cut_shape
+from xtc_ds.plan.changes import coded_rows, cut_dims, cut_shape, module_changes
+from xtc_ds.plan.rows import Row
 from xtc_ds.plan.stored import float_weight, stored_weight
-from xtc_ds.plan.view import iterate_tensors
+from xtc_ds.plan.tensors import iterate_tensors
 from xtc_ds.zero import full_numel, full_shape
 
 __all__ = ["FLOAT_BYTES", "LeftoverRow", "Sizes", "count_sizes", "dense_bytes"]
@@ -60,21 +60,16 @@ def dense_bytes(modules: dict[str, nn.Module]) -> int:
 
 
 def count_sizes(
-    before: dict[str, nn.Module],
-    after: dict[str, nn.Module],
-    rows: tuple[WeightRow, ...],
-    float_dtype: str,
-    static_ranges: tuple[str, ...] = (),
-    pruned: Mapping[str, Pruned] | None = None,
+    before: dict[str, nn.Module], after: dict[str, nn.Module], rows: Iterable[Row], float_dtype: str
 ) -> Sizes:
     """Sizes of the model as given, of the student and of its packed file.
 
-    static_ranges: modules whose input gets a stored range, two floats each.
-    pruned: what pruning leaves of each module.
+    before, after: the modules by name, without and with the plan's changes of the module tree.
     """
-    pruned = pruned or {}
+    rows = tuple(rows)
     float_bytes = FLOAT_BYTES[float_dtype]
-    quantized = {row.module: row for row in rows}
+    coded = coded_rows(rows)
+    changes = module_changes(rows)
     packed: dict[int, int] = {}
     leftovers: list[LeftoverRow] = []
     quantized_bytes = 0
@@ -82,23 +77,24 @@ def count_sizes(
     for name, key, tensor, is_parameter in iterate_tensors(after):
         if id(tensor) in packed:
             continue
-        row = quantized.get(name) if key == "weight" and is_parameter else None
+        row = coded.get(name) if key == "weight" and is_parameter else None
+        change = changes.get(name)
         if row is not None:
-            packed[id(tensor)] = stored_weight(row, pruned.get(name)).packed_bytes(float_bytes)
+            packed[id(tensor)] = stored_weight(row, change).packed_bytes(float_bytes)
             quantized_bytes += 4 * full_numel(tensor)
         else:
             shape = full_shape(tensor)
-            if name in pruned:
-                shape = cut_shape(shape, cut_dims(pruned[name], key))
+            if change is not None:
+                shape = cut_shape(shape, cut_dims(change, key))
             packed[id(tensor)] = math.prod(shape) * _item_bytes(tensor, float_bytes)
             if key == "weight" and uses[id(tensor)] == 1 and tensor.is_floating_point():
-                packed[id(tensor)] = float_weight(shape, pruned.get(name), float_bytes).packed_bytes(float_bytes)
+                packed[id(tensor)] = float_weight(shape, change, float_bytes).packed_bytes(float_bytes)
             leftovers.append(LeftoverRow(f"{name}.{key}".lstrip("."), shape, packed[id(tensor)]))
-    leftovers += [
-        LeftoverRow(f"{name}.activation_quantizer.x_min_max", (2,), 2 * float_bytes) for name in static_ranges
+    added = [
+        LeftoverRow(name, shape, math.prod(shape) * float_bytes) for row in rows for name, shape in row.added_tensors()
     ]
-    total = sum(packed.values()) + 2 * float_bytes * len(static_ranges)
-    leftovers.sort(key=lambda leftover: -leftover.packed_bytes)
+    total = sum(packed.values()) + sum(tensor.packed_bytes for tensor in added)
+    leftovers = sorted([*leftovers, *added], key=lambda leftover: -leftover.packed_bytes)
     student = dense_bytes(after)
     return Sizes(dense_bytes(before), student, quantized_bytes, total, tuple(leftovers))
 

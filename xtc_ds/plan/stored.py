@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from xtc_ds.errors import FormatError, Problem
 from xtc_ds.formats import Grouping, get_format
-from xtc_ds.plan.kept import KeptWeights, planned_kept
-from xtc_ds.plan.rows import WeightRow
-from xtc_ds.plan.shrink import Pruned, cut_dims, cut_shape
+from xtc_ds.plan.changes import ModuleChange, cut_dims, cut_shape
+from xtc_ds.plan.kept import planned_kept
+from xtc_ds.plan.rows import CodedRow, KeptWeights
 from xtc_ds.storage import Coded, Dense, Elementwise, Masked, Sparse, pruned_weight
 
 __all__ = ["float_weight", "storage_problems", "stored_weight"]
@@ -18,24 +18,24 @@ _ANY_FLOAT = 4
 
 
 def stored_weight(
-    row: WeightRow, pruned: Pruned | None, found: KeptWeights | None = None
+    row: CodedRow, change: ModuleChange | None, found: KeptWeights | None = None
 ) -> Elementwise | Masked | Sparse:
     """How the weight of ``row`` is stored. Raises FormatError where its scale groups cannot be cut.
 
     found: what the mask keeps now; by default what it keeps when pruning is at its end.
     """
     weight_format = row.target_format
-    if pruned is None:
+    if change is None:
         return Coded(weight_format, row.grouping, row.shape)
-    dims = cut_dims(pruned, "weight", output_first=True)
+    dims = cut_dims(change, "weight", output_first=True)
     grouping, shape = _cut_grouping(row.grouping, row.shape, {dim for dim, _ in dims}), cut_shape(row.shape, dims)
     own = Coded(weight_format, grouping, shape)
-    if not pruned.zeroed:
+    if not change.zeros:
         return own
     # Zeros need a code of their own, or a mask: signs with a zero are ternary codes, and shifted grids have none.
     name = weight_format.zero_format
     around = own if name is None else Coded(get_format(name), grouping, shape)
-    kept = planned_kept(pruned, shape)
+    kept = planned_kept(change, shape)
     if kept is None:
         return Masked(around) if around.needs_mask else around
     kept = found or kept
@@ -44,10 +44,10 @@ def stored_weight(
 
 
 def float_weight(
-    shape: tuple[int, ...], pruned: Pruned | None, float_bytes: int, found: KeptWeights | None = None
+    shape: tuple[int, ...], change: ModuleChange | None, float_bytes: int, found: KeptWeights | None = None
 ) -> Elementwise | Masked | Sparse:
     """How a weight of ``shape`` that is not quantized is stored, with its zeros or without them."""
-    kept = planned_kept(pruned, shape) if pruned is not None else None
+    kept = planned_kept(change, shape) if change is not None else None
     if kept is None or len(shape) not in (2, 4):
         return Dense(shape)
     kept = found or kept
@@ -64,23 +64,25 @@ def _cut_grouping(grouping: Grouping, shape: tuple[int, ...], dims: set[int]) ->
     raise FormatError(f"{grouping.groups} scale groups do not each hold a whole number of the {rows}, some of which go")
 
 
-def storage_problems(weights: Iterable[WeightRow], pruned: Mapping[str, Pruned]) -> list[Problem]:
-    """What stands in the way of shrinking: a side that two rules cut, scale groups that a cut would part."""
+def storage_problems(coded: Mapping[str, CodedRow], changes: Mapping[str, ModuleChange]) -> list[Problem]:
+    """What stands in the way of shrinking: a side that two rows cut, scale groups that a cut would part.
+
+    coded: the rows that store weights as codes, by module name.
+    """
     problems = []
-    for name, what in pruned.items():
-        sides = [cut.side for cut in what.cuts]
+    for name, change in changes.items():
+        sides = [cut.side for cut in change.cuts]
         if len(sides) > len(set(sides)):
-            groups = " and ".join(f"'{cut.row.module}' ({cut.row.technique}_pruning)" for cut in what.cuts)
+            groups = " and ".join(cut.reason for cut in change.cuts)
             message = f"'{name}' would shrink on one side along with {groups}; let one of them be related to it"
             problems.append(Problem("compression_training", message))
     first: dict[str, FormatError] = {}
-    for row in weights:
+    for row in coded.values():
         try:
-            stored_weight(row, pruned.get(row.module))
+            stored_weight(row, changes.get(row.module))
         except FormatError as error:
             # One cause, whatever the shapes.
             error = first.setdefault(row.group, error)
-            path = f"compression_training.weight_quantization.different_groups.{row.group}.params.quantize_groups"
             remedy = "set a divisor of the rows, or granularity 'row', or leave related_modules out"
-            problems.append(Problem(path, f"'{row.module}': {error}; {remedy}"))
+            problems.append(Problem(row.grouping_place, f"'{row.module}': {error}; {remedy}"))
     return problems

@@ -1,38 +1,46 @@
-"""The techniques, in the order in which they are applied."""
+"""The registered techniques, in the order in which they are planned and applied."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
-from torch import nn
-
+from xtc_ds.errors import ConfigError
 from xtc_ds.extensions import import_from_techniques
-from xtc_ds.plan import CompressionPlan
+from xtc_ds.techniques.base import Technique
 
-__all__ = ["Technique", "register_technique", "techniques"]
+__all__ = ["register_technique", "technique_named", "techniques"]
 
-Apply = Callable[[nn.Module, CompressionPlan, nn.Module | None], None]
-
-
-@dataclass(frozen=True)
-class Technique:
-    """name: its key in the config; apply: rewrites the model in place as the plan says."""
-
-    name: str
-    apply: Apply
+_registered: dict[str, Technique] = {}
 
 
-_TECHNIQUES: dict[str, Technique] = {}
-
-
-def register_technique(name: str, apply: Apply) -> None:
-    """Add a technique; techniques run in the order of their registration."""
-    assert name not in _TECHNIQUES, f"technique '{name}' is registered twice"
-    _TECHNIQUES[name] = Technique(name, apply)
+def register_technique(technique: Technique) -> None:
+    """Add a technique. Raises ConfigError where its name is taken."""
+    if technique.name in _registered:
+        raise ConfigError(f"technique '{technique.name}' is registered twice")
+    _registered[technique.name] = technique
 
 
 def techniques() -> tuple[Technique, ...]:
-    """All techniques in order."""
-    import_from_techniques("apply")
-    return tuple(_TECHNIQUES.values())
+    """All techniques in order: as they were registered, except where ``after`` and ``before`` say otherwise.
+
+    Raises ConfigError where these contradict each other.
+    """
+    import_from_techniques("technique")
+    waiting = dict(_registered)
+    earlier = {name: _earlier(technique) for name, technique in waiting.items()}
+    ordered: list[Technique] = []
+    while waiting:
+        ready = next((name for name in waiting if not earlier[name] & waiting.keys()), None)
+        if ready is None:
+            raise ConfigError(f"techniques wait for each other: {', '.join(waiting)}; change their after or before")
+        ordered.append(waiting.pop(ready))
+    return tuple(ordered)
+
+
+def technique_named(name: str) -> Technique:
+    """The technique called ``name``, which must be registered."""
+    import_from_techniques("technique")
+    return _registered[name]
+
+
+def _earlier(technique: Technique) -> set[str]:
+    """Names of all that come before ``technique``."""
+    return {*technique.after, *(other.name for other in _registered.values() if technique.name in other.before)}

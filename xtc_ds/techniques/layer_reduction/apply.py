@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from torch import nn
 
-from xtc_ds.plan import CompressionPlan, ReductionRow
-from xtc_ds.plan.reduction import taken_over
 from xtc_ds.techniques.layer_reduction.hf_config import shrink_hf_config
-from xtc_ds.techniques.registry import register_technique
+from xtc_ds.techniques.layer_reduction.plan import taken_over
+from xtc_ds.techniques.layer_reduction.rows import ReductionRow
 from xtc_ds.zero import gathered, modifiable
 
-__all__ = ["apply", "copy_from_teacher"]
+__all__ = ["copy_from_teacher", "reduce_layers"]
 
 
-def apply(model: nn.Module, plan: CompressionPlan, teacher: nn.Module | None) -> None:
+def reduce_layers(model: nn.Module, row: ReductionRow, teacher: nn.Module | None) -> None:
     """Keep the planned layers (the same module objects, renumbered), then initialise from the teacher."""
-    row = plan.reduction
-    if row is None:
-        return
     if row.cut:
         _cut(model, row)
     if teacher is not None and teacher is not model:
@@ -43,6 +39,3 @@ def copy_from_teacher(model: nn.Module, row: ReductionRow, teacher: nn.Module) -
     for _, target, _, origin in taken_over(model, row, teacher):
         with gathered([origin]), modifiable([target]):
             target.data.copy_(origin.data)
-
-
-register_technique("layer_reduction", apply)

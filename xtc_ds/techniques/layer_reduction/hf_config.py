@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from xtc_ds.plan import ReductionRow
+from xtc_ds.techniques.layer_reduction.rows import ReductionRow
 
 __all__ = ["shrink_hf_config"]
 

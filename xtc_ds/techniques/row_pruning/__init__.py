@@ -1,1 +1,1 @@
-"""Whole outputs of a layer become zero, and go if what reads them shrinks along."""
+"""Whole outputs of a layer become zero, and are cut off where the layers that read them shrink along."""

@@ -10,7 +10,7 @@ import xtc_ds
 from tests.checkpoint.pruned_models import pruning
 from tests.tiny import block, ds_config, tiny_model
 from xtc_ds.errors import PlanError, Problem
-from xtc_ds.plan.alike import merge_alike
+from xtc_ds.plan.merge_problems import merge_problems
 
 OUTPUT = r"layer\.\d+\.output\.dense"
 
@@ -62,13 +62,13 @@ def test_what_differs_stays_apart() -> None:
     names = ["a", "b", "c", "d", "e"]
     found = [Problem("x", f"'{name}' is bad") for name in names]
     found += [Problem("x", "'b' is worse"), Problem("y", "'a' is bad")]
-    assert [str(problem) for problem in merge_alike(found, names)] == [
+    assert [str(problem) for problem in merge_problems(found, names)] == [
         "x: 'a' (and 4 more: 'b', 'c', ...) is bad",
         "x: 'b' is worse",
         "y: 'a' is bad",
     ]
-    assert [str(p) for p in merge_alike(found[:2], names)] == ["x: 'a' (and 1 more: 'b') is bad"]
+    assert [str(p) for p in merge_problems(found[:2], names)] == ["x: 'a' (and 1 more: 'b') is bad"]
     # What is quoted first is a pattern here, and no module.
     twins = [Problem("x", "'zz' matches nothing"), Problem("x", "'yy' matches nothing")]
-    assert merge_alike(twins, names) == twins
-    assert merge_alike([found[0], found[0]], names) == [found[0]]
+    assert merge_problems(twins, names) == twins
+    assert merge_problems([found[0], found[0]], names) == [found[0]]

@@ -20,12 +20,13 @@ from xtc_ds.plan.names import nearest
 from xtc_ds.plan.rows import RelatedRow
 from xtc_ds.techniques.pruning.structured_config import StructuredGroup
 
-__all__ = ["Related", "resolve_related"]
+__all__ = ["Related", "Unit", "resolve_related"]
 
-Technique = Literal["row", "head", "channel"]
+# What is pruned as a whole.
+Unit = Literal["row", "head", "channel"]
 
 # Layers that can shrink along with a pruned one.
-_OPERATIONS: dict[Technique, tuple[Operation, ...]] = {
+_OPERATIONS: dict[Unit, tuple[Operation, ...]] = {
     "row": ("linear",),
     "head": ("linear",),
     "channel": ("convolution", "norm", "linear"),
@@ -40,9 +41,7 @@ class Related:
     problems: list[Problem] = field(default_factory=list)
 
 
-def resolve_related(
-    technique: Technique, group: StructuredGroup, names: Sequence[str], modules: dict[str, nn.Module]
-) -> Related:
+def resolve_related(unit: Unit, group: StructuredGroup, names: Sequence[str], modules: dict[str, nn.Module]) -> Related:
     """Pair the modules that each pattern of the group finds with those of its related patterns.
 
     names: the group's modules, in module order. The lists that belong to one pattern must be of equal length; what the
@@ -69,12 +68,12 @@ def resolve_related(
             continue  # optional, or reported by the matcher
         for place, related in enumerate(wanted):
             path = f"{group.path}.related_modules[{index}][{place}]"
-            _pair_pattern(technique, group, path, related, members, modules, result)
+            _pair_pattern(unit, group, path, related, members, modules, result)
     return result
 
 
 def _pair_pattern(
-    technique: Technique,
+    unit: Unit,
     group: StructuredGroup,
     path: str,
     pattern: str,
@@ -82,7 +81,7 @@ def _pair_pattern(
     modules: dict[str, nn.Module],
     result: Related,
 ) -> None:
-    found = _matches(technique, group, pattern, modules)
+    found = _matches(unit, group, pattern, modules)
     for name in found:
         if reason := refusal(name, modules[name], modules):
             result.problems.append(Problem(path, f"'{name}' {reason}"))
@@ -93,16 +92,16 @@ def _pair_pattern(
         kind = kind_of(modules[partner])
         if kind is None:
             continue  # refused above
-        if problem := _misfit(technique, name, partner, modules):
+        if problem := _misfit(unit, name, partner, modules):
             remedy = "name the module that does, or leave related_modules out and keep the pruned parts as zeros"
             result.problems.append(Problem(path, f"{problem}; {remedy}"))
             continue
-        side: Side = "features" if kind in kinds_with("norm") else "out" if technique == "head" else "in"
+        side: Side = "features" if kind in kinds_with("norm") else "out" if unit == "head" else "in"
         result.by_module[name] = (*result.by_module.get(name, ()), RelatedRow(partner, kind, side))
 
 
-def _matches(technique: Technique, group: StructuredGroup, pattern: str, modules: dict[str, nn.Module]) -> list[str]:
-    kinds = kinds_with(*_OPERATIONS[technique])
+def _matches(unit: Unit, group: StructuredGroup, pattern: str, modules: dict[str, nn.Module]) -> list[str]:
+    kinds = kinds_with(*_OPERATIONS[unit])
     hits = [name for name, m in modules.items() if name and (kind_of(m) in kinds or refusal(name, m, modules))]
     hits = [name for name in hits if re.search(pattern, name)]
     return [name for name in hits if not any(re.search(exclude, name) for exclude in group.exclude)]
@@ -137,7 +136,7 @@ def _shared_parts(name: str, other: str) -> int:
     return count
 
 
-def _misfit(technique: Technique, name: str, partner: str, modules: dict[str, nn.Module]) -> str | None:
+def _misfit(unit: Unit, name: str, partner: str, modules: dict[str, nn.Module]) -> str | None:
     """Why ``partner`` cannot shrink along with ``name``; None if it can."""
     if name == partner:
         return f"'{name}' is related to itself"
@@ -145,7 +144,7 @@ def _misfit(technique: Technique, name: str, partner: str, modules: dict[str, nn
         if getattr(modules[each], "groups", 1) != 1:
             return f"'{each}' is a grouped convolution, whose channels cannot go one by one"
     outputs, inputs = _sides(modules[name])
-    if technique == "head":
+    if unit == "head":
         size = _sides(modules[partner])[0]
         return None if size == inputs else f"'{partner}' has {size} outputs, but '{name}' has {inputs} inputs"
     size = _sides(modules[partner])[1]

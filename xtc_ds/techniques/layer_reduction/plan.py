@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from xtc_ds.errors import PlanError, Problem
 from xtc_ds.plan.names import nearest
-from xtc_ds.plan.rows import ReductionRow
 from xtc_ds.plan.stack import LayerStack, even_layers, find_layer_stack
 from xtc_ds.techniques.layer_reduction.config import LayerReduction
+from xtc_ds.techniques.layer_reduction.rows import ReductionRow
 from xtc_ds.zero import full_shape
 
-__all__ = ["plan_reduction", "taken_over"]
+__all__ = ["modules_after", "plan_reduction", "taken_over"]
 
 
 def plan_reduction(model: nn.Module, config: LayerReduction, teacher: nn.Module | None) -> ReductionRow:
@@ -47,6 +47,23 @@ def plan_reduction(model: nn.Module, config: LayerReduction, teacher: nn.Module 
     if teacher is not None and teacher is not model:
         _check_fits(model, row, teacher, config.path)
     return row
+
+
+def modules_after(modules: dict[str, nn.Module], row: ReductionRow) -> dict[str, nn.Module]:
+    """Name to module, in module order, with dropped layers gone and kept ones renumbered."""
+    if not row.cut:
+        return modules
+    prefix = f"{row.stack}."
+    position = {old: new for new, old in enumerate(row.kept)}
+    result: dict[str, nn.Module] = {}
+    for name, module in modules.items():
+        if not name.startswith(prefix):
+            result[name] = module
+            continue
+        index, dot, rest = name[len(prefix) :].partition(".")
+        if int(index) in position:
+            result[f"{prefix}{position[int(index)]}{dot}{rest}"] = module
+    return result
 
 
 def taken_over(model: nn.Module, row: ReductionRow, teacher: nn.Module) -> Iterator[tuple[str, Tensor, str, Tensor]]:

@@ -1,4 +1,4 @@
-"""Problems that many modules have in common, told once."""
+"""Reporting once a problem that many modules have in common."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterable
 
 from xtc_ds.errors import Problem
 
-__all__ = ["merge_alike"]
+__all__ = ["merge_problems"]
 
 _QUOTED = re.compile(r"'([^']+)'")
 _SHOWN = 2
 
 
-def merge_alike(problems: Iterable[Problem], names: Iterable[str]) -> list[Problem]:
-    """``problems`` in their order, those that differ in nothing but the first module that they quote as one.
+def merge_problems(problems: Iterable[Problem], names: Iterable[str]) -> list[Problem]:
+    """``problems`` in their order; those that differ only in the first module name they quote become one problem.
 
-    names: of all modules.
+    names: the names of all modules of the model.
     """
     known = set(names)
     merged: dict[tuple[str, str, str], list[str]] = {}

@@ -1,0 +1,26 @@
+"""The row of a layer reduction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xtc_ds.plan.rows import Row
+
+__all__ = ["ReductionRow"]
+
+
+@dataclass(frozen=True)
+class ReductionRow(Row):
+    """Which layers of a stack stay.
+
+    stack: dotted name of the layer list; depth: layers of the source (the teacher, or the model itself).
+    kept: indices into the source, one per remaining layer.
+    cut: whether layers of the model are dropped (False: the model is built shallow already).
+    other_modules: modules beside the stack that start from the teacher; None means all that fit.
+    """
+
+    stack: str
+    depth: int
+    kept: tuple[int, ...]
+    cut: bool
+    other_modules: tuple[str, ...] | None
