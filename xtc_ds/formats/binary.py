@@ -10,7 +10,7 @@ from xtc_ds.formats.affine import AffineFormat
 from xtc_ds.formats.base import Encoded
 from xtc_ds.formats.bits import check_padding, pack_bits, packed_size, unpack_bits
 
-__all__ = ["BinaryFormat"]
+__all__ = ["FORMATS", "BinaryFormat"]
 
 
 class BinaryFormat(AffineFormat):
@@ -45,3 +45,6 @@ class BinaryFormat(AffineFormat):
 
     def packed_bytes(self, numel: int) -> int:
         return packed_size(numel, 1)
+
+
+FORMATS = (BinaryFormat(),)

@@ -10,7 +10,7 @@ from xtc_ds.formats.affine import AffineFormat
 from xtc_ds.formats.base import Encoded
 from xtc_ds.formats.bits import check_padding, pack_bits, packed_size, unpack_bits
 
-__all__ = ["AsymmetricFormat", "IntegerFormat"]
+__all__ = ["FORMATS", "AsymmetricFormat", "IntegerFormat"]
 
 
 class IntegerFormat(AffineFormat):
@@ -113,3 +113,6 @@ def _round(x_GN: Tensor, noise_GN: Tensor | None) -> Tensor:
     low_GN = x_GN.floor()
     # Compared with the fraction, not added to the weight: a sum of floats would round by itself.
     return low_GN.add_(noise_GN < x_GN.sub_(low_GN))
+
+
+FORMATS = tuple(kind(bits) for bits in range(2, 17) for kind in (IntegerFormat, AsymmetricFormat))

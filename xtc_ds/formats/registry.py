@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+
 from xtc_ds.errors import FormatError
+from xtc_ds.format_choices import format_choices
 from xtc_ds.formats.base import WeightFormat
-from xtc_ds.formats.binary import BinaryFormat
-from xtc_ds.formats.integer import AsymmetricFormat, IntegerFormat
-from xtc_ds.formats.ternary import TernaryFormat
 
 __all__ = ["format_for_bits", "format_names", "get_format", "register_format"]
 
 _FORMATS: dict[str, WeightFormat] = {}
+_MODULES: set[str] = set()
 
 
 def register_format(weight_format: WeightFormat) -> None:
@@ -22,15 +23,17 @@ def register_format(weight_format: WeightFormat) -> None:
 
 def format_names() -> tuple[str, ...]:
     """All registered names."""
+    _register_choices()
     return tuple(_FORMATS)
 
 
 def get_format(name: str) -> WeightFormat:
     """The format of that name. Raises FormatError naming the known ones."""
-    try:
-        return _FORMATS[name]
-    except KeyError:
-        raise FormatError(f"unknown weight format '{name}'; known: {', '.join(_FORMATS)}") from None
+    if name not in _FORMATS:
+        _register_choices()
+    if name not in _FORMATS:
+        raise FormatError(f"unknown weight format '{name}'; known: {', '.join(_FORMATS)}")
+    return _FORMATS[name]
 
 
 def format_for_bits(bits: float, symmetric: bool = True, family: str = "auto") -> WeightFormat:
@@ -49,8 +52,10 @@ def format_for_bits(bits: float, symmetric: bool = True, family: str = "auto") -
     return get_format(f"int{int(bits)}" if symmetric else f"int{int(bits)}_asymmetric")
 
 
-register_format(BinaryFormat())
-register_format(TernaryFormat())
-for _bits in range(2, 17):
-    register_format(IntegerFormat(_bits))
-    register_format(AsymmetricFormat(_bits))
+def _register_choices() -> None:
+    """Register the ``FORMATS`` of the modules of all formats that a config can ask for, in their order."""
+    for choice in format_choices():
+        if choice.module not in _MODULES:
+            _MODULES.add(choice.module)
+            for weight_format in importlib.import_module(choice.module).FORMATS:
+                register_format(weight_format)

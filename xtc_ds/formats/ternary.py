@@ -12,7 +12,7 @@ from xtc_ds.formats.affine import AffineFormat
 from xtc_ds.formats.base import Encoded
 from xtc_ds.formats.bits import can_look
 
-__all__ = ["TernaryFormat"]
+__all__ = ["FORMATS", "TernaryFormat"]
 
 _TRITS_PER_BYTE = 5
 _POWERS = (1, 3, 9, 27, 81)
@@ -65,3 +65,6 @@ class TernaryFormat(AffineFormat):
 
     def packed_bytes(self, numel: int) -> int:
         return -(-numel // _TRITS_PER_BYTE)
+
+
+FORMATS = (TernaryFormat(),)

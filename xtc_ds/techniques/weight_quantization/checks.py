@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from xtc_ds.config.json_value import Finding
 from xtc_ds.config.locate import show_value
 from xtc_ds.config.written import Written
-from xtc_ds.techniques.weight_quantization.format_choices import formats_for
+from xtc_ds.format_choices import format_choices
 
 __all__ = ["check_group", "warn_group"]
 
@@ -33,7 +33,7 @@ def check_group(written: Written) -> Iterator[Finding]:
 
 
 def _check_format(written: Written) -> Iterator[Finding]:
-    fitting = {choice.name: choice for choice in formats_for(written["target_bits"])}
+    fitting = {choice.name: choice for choice in format_choices() if written["target_bits"] in choice.target_bits}
     asked = written["format"]
     if asked == "auto":
         return

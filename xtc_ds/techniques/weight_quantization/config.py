@@ -12,9 +12,9 @@ from xtc_ds.config.keys import Old, key
 from xtc_ds.config.pieces import Group, module_patterns
 from xtc_ds.config.section import register_section
 from xtc_ds.config.written import Written
+from xtc_ds.format_choices import format_choices
 from xtc_ds.techniques.common_keys import QuantizationType, no_related_modules, quantization_type, schedule_offset
 from xtc_ds.techniques.weight_quantization.checks import check_group, warn_group
-from xtc_ds.techniques.weight_quantization.format_choices import format_choices
 from xtc_ds.techniques.weight_quantization.migrate import migrate_weights
 from xtc_ds.techniques.weight_quantization.moq import OLD_TOP_LEVEL, migrate_moq
 
@@ -22,6 +22,11 @@ __all__ = ["WEIGHT_QUANTIZATION", "Granularity", "MixedQuantize", "Rounding", "W
 
 Granularity = Literal["auto", "tensor", "row"]
 Rounding = Literal["nearest", "stochastic"]
+
+
+def _formats() -> dict[str, str]:
+    """Every value of the key ``format``, and what there is to say of it."""
+    return {"auto": "", **{choice.name: choice.text for choice in format_choices()}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +84,7 @@ class WeightGroup(Group):
         "auto",
         scope="params",
         examples=("integer",),
-        choices=format_choices,
+        choices=_formats,
         value_aliases={"binarization": "binary", "ternarization": "ternary"},
     )
     schedule_offset: int = schedule_offset(0, examples=(0, 1000))

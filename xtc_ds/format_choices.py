@@ -1,0 +1,52 @@
+"""The weight formats that a config can ask for by name: what is known of them without torch.
+
+A new format is a file in ``formats/`` and a line here. Another distribution registers its
+choices in a function that it names in the entry-point group ``xtc_ds.formats``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xtc_ds.extensions import register_entry_points
+
+__all__ = ["FORMAT_ENTRY_POINTS", "FormatChoice", "format_choices", "register_format_choice"]
+
+FORMAT_ENTRY_POINTS = "xtc_ds.formats"
+
+
+@dataclass(frozen=True)
+class FormatChoice:
+    """A value of the key ``format``.
+
+    target_bits: what it can code.
+    module: the module with its ``FORMATS``, a tuple of weight formats; imported when a format is looked for by name.
+    symmetric_only: whether an asymmetric ``quantization_type`` does not fit it.
+    text: a sentence about it for the documentation of the key.
+    """
+
+    name: str
+    target_bits: tuple[float, ...]
+    module: str
+    symmetric_only: bool = False
+    text: str = ""
+
+
+_CHOICES: dict[str, FormatChoice] = {}
+
+
+def register_format_choice(choice: FormatChoice) -> None:
+    """Let configs ask for a format."""
+    assert choice.name not in _CHOICES, f"format '{choice.name}' is registered twice"
+    _CHOICES[choice.name] = choice
+
+
+def format_choices() -> tuple[FormatChoice, ...]:
+    """All choices but "auto", which follows the bits."""
+    register_entry_points(FORMAT_ENTRY_POINTS)
+    return tuple(_CHOICES.values())
+
+
+register_format_choice(FormatChoice("binary", (1,), "xtc_ds.formats.binary", symmetric_only=True))
+register_format_choice(FormatChoice("ternary", (1.58, 2), "xtc_ds.formats.ternary", symmetric_only=True))
+register_format_choice(FormatChoice("integer", tuple(range(2, 9)), "xtc_ds.formats.integer"))
