@@ -19,6 +19,7 @@ from xtc_ds.errors import EngineError, ExportError, PlanError
 from xtc_ds.freezing.freeze import unwrap
 from xtc_ds.layers import compressed_layers
 from xtc_ds.plan import CompressionPlan
+from xtc_ds.techniques.registry import techniques
 
 if TYPE_CHECKING:
     from xtc_ds.distillation.distiller import Distiller
@@ -55,7 +56,7 @@ def init_compression(model: Any, deepspeed_config: Any, teacher_model: Any = Non
     plan = rehearsal.plan
     if plan.reduction is not None and rehearsal.teacher is not None:
         check_same_tensors(module, plan.reduction, rehearsal.teacher)
-    _refuse_late(model, block)
+    _refuse_late(model, plan)
     distiller = rehearsal.carry_out()
     remember(module, InitCompression(plan, distiller))
     _join_engine(model, plan, distiller)
@@ -101,13 +102,12 @@ def _is_done(module: nn.Module, block: CompressionConfig) -> bool:
     raise PlanError("init_compression: the model is compressed by another block already; put all techniques into one")
 
 
-def _refuse_late(model: Any, block: CompressionConfig) -> None:
+def _refuse_late(model: Any, plan: CompressionPlan) -> None:
     """An engine that is built already holds the parameters: none may come or go."""
     if not _is_engine(model):
         return
-    structured = (*block.row_pruning, *block.head_pruning, *block.channel_pruning)
-    learned = any(rule.method != "l1" for rule in block.sparse_pruning) or any(r.method != "l1" for r in structured)
-    if block.layer_reduction is not None or block.kd is not None or learned:
+    changed = any(technique.changes_parameters(plan.rows.get(technique.name, ())) for technique in techniques())
+    if changed or plan.config.kd is not None:
         raise EngineError(
             "init_compression: the engine exists already, and this block adds or drops parameters (layer_reduction, "
             "kd, learned masks); call init_compression before deepspeed.initialize"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from xtc_ds.compat.old_config import get_compression_config
-from xtc_ds.engine.pruning import broadcast_masks, end_step
+from xtc_ds.engine.hooks import TechniqueHooks
 from xtc_ds.engine.schedule import CompressionSchedule
-from xtc_ds.engine.static_ranges import synchronize_ranges
 from xtc_ds.engine.wrapper import EngineState
 from xtc_ds.errors import EngineError
 from xtc_ds.freezing.freeze import unwrap
 from xtc_ds.layers import compressed_layers
+from xtc_ds.techniques.registry import techniques
 
 __all__ = ["compression_scheduler"]
 
@@ -35,7 +35,9 @@ class compression_scheduler:
         self.weight_quantization_enabled = False
         if self._enabled() and not any(True for _ in compressed_layers(self.model)):
             raise EngineError("compression_scheduler: the model was never compressed; call init_compression first")
-        broadcast_masks(self.model)
+        # Without a plan all are asked; what finds nothing of its own in the model does nothing.
+        self._hooks = TechniqueHooks(self.model, techniques(), lambda: 1.0)
+        self._hooks.start()
         self._schedule = CompressionSchedule(self.model)
 
     def step(self, step_zero_check: bool = False) -> None:
@@ -46,8 +48,7 @@ class compression_scheduler:
         """
         if not step_zero_check:
             self.training_steps += 1
-            synchronize_ranges(self.model)
-            end_step(self.model, self.training_steps, 1.0)
+            self._hooks.after_step(self.training_steps)
         self._schedule.advance_to(self.training_steps)
         rules = (layer.weight_rule for _, layer in compressed_layers(self.model))
         self.weight_quantization_enabled = any(rule and rule.format_at(self.training_steps) for rule in rules)

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from xtc_ds.layers import compressed_layers
-from xtc_ds.layers.masks import SCORE_NAMES
+from xtc_ds.techniques.registry import techniques
 
 __all__ = ["dropped_parameters", "follow_optimizer", "follow_parameters"]
 
@@ -28,8 +27,8 @@ def dropped_parameters(before: Iterable[nn.Parameter], model: nn.Module) -> dict
 def follow_optimizer(optimizer: Any, model: nn.Module, dropped: Dropped, scheduler: Any = None) -> Any:
     """Remove dropped parameters from an optimizer, and groups that held nothing else, also from its scheduler.
 
-    The scores of prunings join their weight's group, or the first one if the weight is in none; so do the
-    parameters of the distillation projection. What is no torch optimizer (None, a callable) is returned as it is.
+    A parameter that a technique added joins the group of the parameter it belongs to, or else the first group. What
+    is no torch optimizer (None, a callable) is returned as it is.
     """
     if not isinstance(optimizer, torch.optim.Optimizer):
         return optimizer
@@ -90,7 +89,7 @@ def _follow_scheduler(scheduler: Any, groups: int, kept: list[int]) -> None:
 
 
 def _add_new_parameters(groups: list[dict[str, Any]], model: nn.Module) -> None:
-    """Let groups made before take in what the rewrite added: scores beside their weight, else the first group."""
+    """Let groups made before take in the parameters that the rewrite added."""
     if not groups:
         return
     home = {id(_parameter(item)): group for group in groups for item in group["params"]}
@@ -105,12 +104,9 @@ def _add_new_parameters(groups: list[dict[str, Any]], model: nn.Module) -> None:
 
 
 def _added_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, nn.Parameter | None]]:
-    """(name, parameter, the parameter whose options it gets) of the scores of prunings and of the projection."""
-    for name, layer in compressed_layers(model):
-        assert isinstance(layer, nn.Module)
-        for key, parameter in layer.named_parameters(recurse=False):
-            if key in SCORE_NAMES:
-                yield f"{name}.{key}".lstrip("."), parameter, layer.weight  # type: ignore[misc]
+    """(name, parameter, the parameter whose options it gets) of what techniques and the distillation added."""
+    for technique in techniques():
+        yield from technique.added_parameters(model)
     projection = getattr(model, "xtc_projection", None)
     if projection is not None:
         for name, parameter in projection.named_parameters(prefix="xtc_projection"):

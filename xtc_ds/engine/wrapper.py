@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from xtc_ds.engine.describe import describe_model
-from xtc_ds.engine.pruning import average_scores, broadcast_masks, end_step, forget_step, loss_scale
+from xtc_ds.engine.hooks import TechniqueHooks
+from xtc_ds.engine.loss_scale import loss_scale
 from xtc_ds.engine.schedule import CompressionSchedule
-from xtc_ds.engine.static_ranges import synchronize_ranges
 from xtc_ds.plan import CompressionPlan
+from xtc_ds.techniques.registry import techniques
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
@@ -36,13 +37,9 @@ class EngineState:
     plan: CompressionPlan
     schedule: CompressionSchedule
     distiller: Distiller | None
+    hooks: TechniqueHooks
     # Applied steps that the engine does not know of: those of a run whose weights alone were loaded.
     earlier_steps: int = 0
-
-    @property
-    def scores_weights(self) -> bool:
-        """Whether a pruning collects scores in the backward pass."""
-        return any(row.method == "snip_momentum" for row in self.plan.sparse)
 
     def loss_parts(self) -> dict[str, float]:
         """The parts of the last distillation loss, detached; empty without distillation."""
@@ -58,30 +55,28 @@ class _XtcEngineMixin:
 
     def step(self, *args: Any, **kwargs: Any) -> Any:
         """Take the step, then advance the schedule if an update was applied."""
-        module: nn.Module = self.module  # type: ignore[attr-defined]
         steps: int = self.global_steps  # type: ignore[attr-defined]
         skipped: int = self.skipped_steps  # type: ignore[attr-defined]
-        scored = self.xtc.scores_weights
-        scale = loss_scale(self) if scored else 1.0  # the step may change it
+        self.xtc.hooks.before_step()
         result = super().step(*args, **kwargs)  # type: ignore[misc]
         if self.global_steps != steps:  # type: ignore[attr-defined]
             self.xtc.schedule.weights_changed()
         applied = _applied_steps(self)
         if applied != self.xtc.schedule.step:
-            if self.xtc.schedule.layers:
-                synchronize_ranges(module)
-                end_step(module, applied, scale)
+            self.xtc.hooks.after_step(applied)
             self.xtc.schedule.advance_to(applied)
-        elif scored and self.skipped_steps != skipped:  # type: ignore[attr-defined]
-            forget_step(module)
+        elif self.skipped_steps != skipped:  # type: ignore[attr-defined]
+            self.xtc.hooks.skipped_step()
         return result
 
     def save_checkpoint(
         self, save_dir: Any, tag: Any = None, client_state: dict[str, Any] | None = None, *args: Any, **kwargs: Any
     ) -> Any:
         """As DeepSpeed's, with the schedule and the config block in the client state."""
-        average_scores(self.module)  # type: ignore[attr-defined]
+        states = self.xtc.hooks.state_dict()
         ours = {**self.xtc.schedule.state_dict(), "compression_training": dict(self.xtc.plan.config.raw)}
+        if states:
+            ours["techniques"] = states
         ours["model"] = describe_model(self.module)  # type: ignore[attr-defined]
         state = {**(client_state or {}), _CLIENT_KEY: ours}
         return super().save_checkpoint(save_dir, tag, state, *args, **kwargs)  # type: ignore[misc]
@@ -91,9 +86,9 @@ class _XtcEngineMixin:
         path, client_state = super().load_checkpoint(*args, **kwargs)  # type: ignore[misc]
         if path is None:
             return path, client_state
-        forget_step(self.module)  # type: ignore[attr-defined]
-        self.xtc.schedule.weights_changed()
         ours = (client_state or {}).pop(_CLIENT_KEY, None)
+        self.xtc.hooks.load_state_dict((ours or {}).get("techniques", {}))
+        self.xtc.schedule.weights_changed()
         if ours is None:
             logger.warning("%s holds no compression schedule; it starts at the engine's step", path)
             self.xtc.schedule.advance_to(_applied_steps(self))
@@ -109,8 +104,10 @@ class _XtcEngineMixin:
 def wrap_engine(engine: DeepSpeedEngine, plan: CompressionPlan, distiller: Distiller | None) -> DeepSpeedEngine:
     """Make ``engine`` advance the schedule: its class is swapped for a subclass of it, in place (once)."""
     module: nn.Module = engine.module
-    broadcast_masks(module)
-    engine.xtc = EngineState(plan, CompressionSchedule(module), distiller)
+    used = (technique for technique in techniques() if plan.rows.get(technique.name))
+    hooks = TechniqueHooks(module, used, lambda: loss_scale(engine))
+    hooks.start()
+    engine.xtc = EngineState(plan, CompressionSchedule(module), distiller, hooks)
     engine.xtc.schedule.weights_changed()
     _engines[module] = weakref.ref(engine)
     if isinstance(engine, _XtcEngineMixin):

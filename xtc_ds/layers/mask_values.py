@@ -16,8 +16,8 @@ PruningRule = SparseRow | StructuredRow
 
 
 def technique_of(rule: PruningRule) -> str:
-    """The rule's technique, "sparse", "row", "head" or "channel"."""
-    return "sparse" if isinstance(rule, SparseRow) else rule.technique
+    """The name of the rule's technique."""
+    return f"{'sparse' if isinstance(rule, SparseRow) else rule.technique}_pruning"
 
 
 def norms(rule: PruningRule, w: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ Shape legend: O and I = output and input features or channels, H = heads.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -17,17 +19,33 @@ from xtc_ds.plan.rows import SparseRow, StructuredRow
 from xtc_ds.pruning import GradualSchedule, SnipMomentum, parse_pattern, scored_product, straight_through
 from xtc_ds.zero import gathered, is_partitioned
 
-__all__ = ["SCORE_NAMES", "PrunedLayer", "PruningRule", "add_pruning", "gradual_schedule", "remove_pruning"]
+__all__ = [
+    "SCORE_NAMES",
+    "TENSOR_NAMES",
+    "PrunedLayer",
+    "PruningRule",
+    "TensorNames",
+    "add_pruning",
+    "gradual_schedule",
+    "remove_pruning",
+]
 
-# Technique to (buffer of a fixed mask, parameter of learned scores).
-_NAMES = {
-    "sparse": ("sparse_pruning_mask", "sparse_mask_scores"),
-    "row": ("row_pruning_mask", "row_mask_scores"),
-    "head": ("head_pruning_mask", "head_pruning_scores"),
-    "channel": ("channel_pruning_mask", "channel_mask_scores"),
+
+class TensorNames(NamedTuple):
+    """What a technique calls the buffer of a fixed mask, and the parameter of learned scores."""
+
+    mask: str
+    scores: str
+
+
+TENSOR_NAMES = {
+    "sparse_pruning": TensorNames("sparse_pruning_mask", "sparse_mask_scores"),
+    "row_pruning": TensorNames("row_pruning_mask", "row_mask_scores"),
+    "head_pruning": TensorNames("head_pruning_mask", "head_pruning_scores"),
+    "channel_pruning": TensorNames("channel_pruning_mask", "channel_mask_scores"),
 }
 # The learned parameters.
-SCORE_NAMES = frozenset(scores for _, scores in _NAMES.values())
+SCORE_NAMES = frozenset(names.scores for names in TENSOR_NAMES.values())
 
 
 class PrunedLayer:
@@ -76,7 +94,7 @@ class PrunedLayer:
         """1 for each row or channel that the last forward kept, 0 for the others, (units,); None before the offset."""
         if self.pruning_step is None or self.pruning_step < rule.offset:
             return None
-        fixed, learned = _NAMES[rule.technique]
+        fixed, learned = TENSOR_NAMES[f"{rule.technique}_pruning"]
         if rule.method != "topk":
             mask: Tensor = getattr(self, fixed)
             return mask.flatten()
@@ -112,7 +130,7 @@ class PrunedLayer:
         return w * rows, None if bias_O is None else bias_O * mask.view(-1)
 
     def _mask(self, rule: PruningRule) -> Tensor:
-        fixed, learned = _NAMES[technique_of(rule)]
+        fixed, learned = TENSOR_NAMES[technique_of(rule)]
         if rule.method != "topk":
             mask: Tensor = getattr(self, fixed)
             return mask
@@ -123,7 +141,7 @@ class PrunedLayer:
         return straight_through(scores, mask)
 
     def _shipped_mask(self, rule: PruningRule) -> Tensor:
-        learned = _NAMES[technique_of(rule)][1]
+        learned = TENSOR_NAMES[technique_of(rule)][1]
         with gathered([getattr(self, learned)] if rule.method == "topk" else []), torch.no_grad():
             return self._mask(rule).detach()
 
@@ -134,7 +152,7 @@ def add_pruning(layer: PrunedLayer, rule: PruningRule) -> None:
     With ZeRO-3 a call for all ranks.
     """
     assert isinstance(layer, nn.Module)
-    fixed, learned = _NAMES[technique_of(rule)]
+    fixed, learned = TENSOR_NAMES[technique_of(rule)]
     weight: Tensor = layer.weight  # type: ignore[assignment]
     with gathered([weight]), torch.no_grad():
         w = layer_kind(rule.kind).outputs_first(weight.detach())
@@ -152,7 +170,7 @@ def add_pruning(layer: PrunedLayer, rule: PruningRule) -> None:
 def remove_pruning(layer: PrunedLayer) -> None:
     """Take rules, masks and scores off a layer whose weight holds their result."""
     assert isinstance(layer, nn.Module)
-    for fixed, learned in _NAMES.values():
+    for fixed, learned in TENSOR_NAMES.values():
         layer._buffers.pop(fixed, None)
         layer._parameters.pop(learned, None)
     layer._modules.pop("snip_momentum", None)

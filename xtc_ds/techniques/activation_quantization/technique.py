@@ -10,7 +10,8 @@ from torch import nn
 from xtc_ds.layers import RangeObserver, swap_class
 from xtc_ds.plan import ActivationRow, PlanContext, Planned
 from xtc_ds.techniques.activation_quantization.plan import plan_activations
-from xtc_ds.techniques.base import Technique
+from xtc_ds.techniques.activation_quantization.step import synchronize_ranges
+from xtc_ds.techniques.base import Technique, TrainingRun
 from xtc_ds.techniques.registry import register_technique
 
 
@@ -28,6 +29,9 @@ class _ActivationQuantization(Technique):
             if row.format.calibration == "static":
                 device = next((p.device for p in module.parameters()), torch.device("cpu"))
                 module.activation_quantizer = RangeObserver().to(device).train(module.training)
+
+    def after_step(self, run: TrainingRun, step: int) -> None:
+        synchronize_ranges(run.layers)
 
 
 register_technique(_ActivationQuantization())

@@ -7,19 +7,17 @@ from typing import ClassVar
 
 from torch import nn
 
-from xtc_ds.errors import Problem
 from xtc_ds.layer_kinds import Operation
 from xtc_ds.layers import add_pruning, swap_class
-from xtc_ds.plan import PlanContext, Planned, Row, StructuredRow
-from xtc_ds.techniques.base import Technique
+from xtc_ds.plan import PlanContext, Planned, StructuredRow
 from xtc_ds.techniques.pruning.related import Unit
 from xtc_ds.techniques.pruning.structured_plan import plan_units
-from xtc_ds.techniques.pruning.ties import check_pruning_ties
+from xtc_ds.techniques.pruning.technique import Pruning
 
 __all__ = ["UnitPruning"]
 
 
-class UnitPruning(Technique):
+class UnitPruning(Pruning):
     """Prunes whole parts of a weight. unit: which parts; operation: of which layers."""
 
     unit: ClassVar[Unit]
@@ -29,10 +27,6 @@ class UnitPruning(Technique):
         """Rows by the groups of the section; see ``plan_units``."""
         return plan_units(self.unit, self.operation, context)
 
-    def check(self, rows: Sequence[Row], context: PlanContext) -> list[Problem]:
-        """Weights that several modules share must be pruned in all of them in the same way."""
-        return check_pruning_ties(self.name, rows, context.modules)
-
     def apply(self, model: nn.Module, rows: Sequence[StructuredRow], teacher: nn.Module | None) -> None:
         """Give each module masks (or scores to learn) and tell the modules that read its output of them."""
         for row in rows:
@@ -41,7 +35,3 @@ class UnitPruning(Technique):
             for related in row.related:
                 if related.side == "in":
                     swap_class(model.get_submodule(related.module)).pruned_source = (layer, row)
-
-    def changes_parameters(self, rows: Sequence[StructuredRow]) -> bool:
-        """Learned scores are parameters."""
-        return any(row.method != "l1" for row in rows)

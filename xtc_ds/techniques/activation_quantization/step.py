@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from xtc_ds.distributed import world_size
 from xtc_ds.layers import RangeObserver
@@ -12,7 +14,7 @@ from xtc_ds.layers import RangeObserver
 __all__ = ["synchronize_ranges"]
 
 
-def synchronize_ranges(model: nn.Module) -> None:
+def synchronize_ranges(layers: Iterable[object]) -> None:
     """Widen every running range to cover what any rank has seen: one collective for all layers.
 
     All ranks held equal ranges before the step, so the extremes over the ranks of the moving averages
@@ -20,7 +22,8 @@ def synchronize_ranges(model: nn.Module) -> None:
     """
     if world_size() == 1:
         return
-    ranges: list[Tensor] = [m.x_min_max for m in model.modules() if isinstance(m, RangeObserver)]
+    observers = (getattr(layer, "activation_quantizer", None) for layer in layers)
+    ranges: list[Tensor] = [each.x_min_max for each in observers if isinstance(each, RangeObserver)]
     if not ranges:
         return
     # min(x) = -max(-x): both ends go through one reduction.

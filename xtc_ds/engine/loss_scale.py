@@ -1,0 +1,24 @@
+"""The loss scale of an engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+__all__ = ["loss_scale"]
+
+
+def loss_scale(engine: Any) -> float:
+    """The factor by which the backward passes of ``engine`` multiply the loss now; 1 unless it trains in fp16.
+
+    It is asked for as ``engine.backward`` does: DeepSpeed's fp16 optimizers without ZeRO hold a scale that no loss is
+    multiplied with.
+    """
+    from deepspeed.runtime.base_optimizer import ZeROOptimizer
+
+    one = torch.ones((), device=engine.device, requires_grad=True) * 1
+    if isinstance(engine.optimizer, ZeROOptimizer):
+        return float(engine.optimizer.scale_if_loss(one).detach())
+    scaler = getattr(engine, "torch_autocast_z0_gradscaler", None)
+    return 1.0 if scaler is None else float(scaler.scale(one).detach())
