@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertForSequenceClassification
 
 import xtc_ds
 from benchmarks.bert_base_sizes.plot import plot
 from benchmarks.common.arguments import argument_parser, plot_file
+from benchmarks.common.bert import bert_config
 from benchmarks.common.processes import ROOT
 
 CONFIGS = ROOT / "json_configs"
@@ -42,9 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     hidden = arguments.hidden
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as scratch:
-        teacher = BertForSequenceClassification(
-            BertConfig(hidden_size=hidden, intermediate_size=4 * hidden, num_attention_heads=max(1, hidden // 64))
-        )
+        teacher = BertForSequenceClassification(bert_config(hidden=hidden))
         teacher.save_pretrained(Path(scratch) / "dense")
         dense = (Path(scratch) / "dense" / "model.safetensors").stat().st_size
         print("| config | layers | file, MB | smaller than 12 layers in fp32 |")

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertForSequenceClassification
 
 import xtc_ds
 from benchmarks.common.arguments import argument_parser
+from benchmarks.common.bert import bert_config
 from benchmarks.engines.runtimes import onnx_runtime, openvino
 from xtc_ds.compression_state import update_state
 from xtc_ds.engines import export_to
@@ -30,23 +31,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print the tables."""
     parser = argument_parser("benchmarks.engines", __doc__)
     parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--hidden", type=int, default=768, help="width of the model; default: 768")
     parser.add_argument("--bits", type=int, default=1, help="of linear layers and word embeddings")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--batch", type=int, nargs="+", default=[1])
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
-    model = frozen_bert(arguments.layers, arguments.bits)
+    model = frozen_bert(arguments.layers, arguments.bits, arguments.hidden)
     with tempfile.TemporaryDirectory() as scratch:
         engines = export_all(model, Path(scratch), arguments.threads)
         for size in arguments.batch:
             compare(model, engines, size, arguments.rounds)
 
 
-def frozen_bert(layers: int, bits: int) -> Any:
-    """BERT-base with so many layers; position and type embeddings and the classifier are float16."""
+def frozen_bert(layers: int, bits: int, hidden: int) -> Any:
+    """A frozen BERT whose position and type embeddings and classifier are float16."""
     torch.manual_seed(0)
-    model = BertForSequenceClassification(BertConfig(num_hidden_layers=layers)).eval()
+    model = BertForSequenceClassification(bert_config(layers, hidden)).eval()
     weights = {
         "params": {"start_bits": bits, "target_bits": bits},
         "modules": ["attention", "dense", "word_embeddings"],
@@ -94,8 +96,7 @@ def dynamic_int8(folder: Path, threads: int, config: Any) -> Callable[[dict[str,
     """ONNX Runtime's own dynamic quantization of the float model, which is written beside it."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    config = BertConfig(num_hidden_layers=config.num_hidden_layers)
-    plain = BertForSequenceClassification(config).eval()
+    plain = BertForSequenceClassification(bert_config(config.num_hidden_layers, config.hidden_size)).eval()
     # A model without packed layers is exported as it is.
     update_state(plain, frozen=True, float_dtype="float32")
     export_to(plain, folder, "onnx")

@@ -28,10 +28,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 import torch
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertForSequenceClassification
 
 import xtc_ds
 from benchmarks.common.arguments import argument_parser, plot_file
+from benchmarks.common.bert import bert_config
 from benchmarks.inference.decode import decode_rows, decode_table
 from benchmarks.inference.plot import plot
 from benchmarks.inference.profile import profile_rows, profile_table
@@ -63,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.4, help="length of an engine's turn")
     parser.add_argument("--layers", type=int, nargs="+", default=[12, 5])
+    parser.add_argument("--hidden", type=int, default=768, help="width of the model; default: 768")
+    parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES), help="default: all")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--json", type=Path)
@@ -97,9 +100,9 @@ def encoder(arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         for layers in arguments.layers:
             folder = Path(scratch) / str(layers)
-            export_bert(folder, layers)
+            export_bert(folder, layers, arguments.hidden)
             results: list[Result] = []
-            with Competition(folder, list(ENGINES), arguments.threads) as competition:
+            with Competition(folder, arguments.engines, arguments.threads) as competition:
                 for batch in arguments.batch:
                     chosen = competition.run(batch, arguments.tokens, arguments.rounds, arguments.seconds)
                     print_table(f"{layers} layers, batch {batch} x {arguments.tokens} tokens", chosen)
@@ -112,10 +115,10 @@ def encoder(arguments: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def export_bert(folder: Path, layers: int) -> None:
-    """A classifier of BERT-base's shape, packed."""
+def export_bert(folder: Path, layers: int, hidden: int = 768) -> None:
+    """A packed classifier, by default of BERT-base's width."""
     torch.manual_seed(0)
-    model = BertForSequenceClassification(BertConfig(num_hidden_layers=layers)).eval()
+    model = BertForSequenceClassification(bert_config(layers, hidden)).eval()
     xtc_ds.compress(model, xtc_ds.parse_block(BLOCK))
     xtc_ds.export_packed(model, folder)
 
@@ -135,7 +138,7 @@ def profile(arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         for layers in arguments.layers:
             folder = Path(scratch) / str(layers)
-            export_bert(folder, layers)
+            export_bert(folder, layers, arguments.hidden)
             for batch in arguments.batch:
                 title = f"{layers} layers, batch {batch} x {arguments.tokens} tokens"
                 found[title] = profile_rows(folder, batch, arguments.tokens, arguments.threads, arguments.rounds)
