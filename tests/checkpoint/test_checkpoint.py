@@ -112,6 +112,7 @@ def test_packed_tensors_are_small_and_named_weight(tmp_path: Path) -> None:
     assert {t.dtype for t in tensors.values()} == {torch.uint8, torch.float16}
 
 
+@pytest.mark.slow
 def test_transformers_without_xtc_ds_refuses_the_file(tmp_path: Path) -> None:
     import subprocess
     import sys
@@ -274,6 +275,7 @@ class TestDamagedFolders:
             xtc_ds.load(tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_a_five_layer_bert_base_packs_more_than_50_times_smaller_on_disk(tmp_path: Path) -> None:
     """The shipped 1-bit config against the 12-layer float32 checkpoint of bert-base-uncased's shape."""
     from transformers import BertConfig, BertForSequenceClassification

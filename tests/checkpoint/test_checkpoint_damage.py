@@ -213,6 +213,7 @@ class TestShards:
         refused(shards, f"{name} is in another file, too")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["one", "two"])
 def test_whatever_is_damaged_is_refused_or_makes_no_difference(
     kind: str, originals: dict[str, Path], tmp_path: Path

@@ -30,6 +30,7 @@ def gpt2_lm() -> Any:
     return GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=50, n_positions=16)).eval()
 
 
+@pytest.mark.slow
 def test_a_compiled_model_is_frozen_like_any_other() -> None:
     model = compressed(params={"start_bits": 8, "quantization_period": 10, "target_bits": 1}, bits=8)
     expected = xtc_ds.freeze(model)(**INPUTS).logits

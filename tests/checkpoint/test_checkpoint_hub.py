@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from huggingface_hub import ModelCard
 
 from tests.checkpoint.hub_server import hub
@@ -48,6 +49,7 @@ except xtc_ds.XtcError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_model_goes_to_the_hub_and_comes_back(tmp_path: Path) -> None:
     with hub() as server:
         variables = {

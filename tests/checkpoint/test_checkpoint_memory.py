@@ -42,6 +42,7 @@ print(json.dumps(peaks))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads Linux's account of memory")
 def test_the_peak_of_loading_is_less_than_one_and_a_half_files(tmp_path: Path) -> None:
     sizes = {}

@@ -95,6 +95,7 @@ def test_names_that_were_imported_before_follow(single_process_group: None, monk
     assert script.initialize is deepspeed.initialize
 
 
+@pytest.mark.slow
 def test_deepspeed_may_be_imported_after() -> None:
     script = [
         "from xtc_ds.compat.deepspeed import install; import sys",

@@ -49,6 +49,7 @@ def test_the_undamaged_blocks_run(index: int) -> None:
     compressed_and_run(config)
 
 
+@pytest.mark.slow
 @settings(max_examples=2000, **QUIET)  # type: ignore[arg-type]
 @given(mutated_blocks(most=4))
 def test_damage_is_a_config_error_or_none(block: Any) -> None:
@@ -60,6 +61,7 @@ def test_damage_is_a_config_error_or_none(block: Any) -> None:
         assert isinstance(config, CompressionConfig)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, **QUIET)  # type: ignore[arg-type]
 @given(mutated_blocks(most=2))
 def test_what_is_accepted_and_planned_runs(block: Any) -> None:

@@ -109,6 +109,7 @@ def test_the_callers_config_is_only_read(single_process_group: None) -> None:
     assert config == before
 
 
+@pytest.mark.slow
 def test_mistakes_are_found_under_optimized_python_too() -> None:
     """Checks are errors, not assertions, which ``python -O`` leaves out."""
     wrong = json.dumps(ds_config(block(params={"start_bits": 1, "target_bits": 2})))

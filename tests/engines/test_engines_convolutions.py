@@ -58,6 +58,7 @@ def openvino_result(folder: Path, x: Tensor) -> Tensor:
     return torch.from_numpy(ov.Core().compile_model(folder / "model.xml", "CPU", settings)({"x": x.numpy()})[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("container", ["onnx", "openvino"])
 def test_a_network_gives_the_same(container: str, case: str, tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, torc
     return {name: (model, torch.tensor(found[str(root / name)])) for name, (model, _) in models.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dense", "dense_gpt2", "compressed"])
 def test_stock_transformers_computes_the_same(name: str, stock: Any) -> None:
     if name == "compressed" and missing("compressed_tensors"):
@@ -78,6 +79,7 @@ def test_stock_transformers_computes_the_same(name: str, stock: Any) -> None:
     assert torch.allclose(found, logits(model), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bitnet", "bitnet_binary"])
 def test_stock_transformers_computes_ternary_codes(name: str, stock: Any) -> None:
     if missing("accelerate"):

@@ -31,6 +31,7 @@ def run(arguments: list[str], **variables: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @needs_triton
 @pytest.mark.skipif(triton_available("cuda"), reason="the kernels run on the GPU")
 def test_the_kernels_in_the_interpreter() -> None:
@@ -39,6 +40,7 @@ def test_the_kernels_in_the_interpreter() -> None:
     assert " passed" in printed
 
 
+@pytest.mark.slow
 @needs_triton
 def test_the_kernels_compile_for_gpus(tmp_path: Path) -> None:
     arguments = [str(FOLDER / "compile_triton.py"), "90:binary:1", "90:int8:64", "80:int4:16"]
@@ -51,6 +53,7 @@ def test_the_kernels_compile_for_gpus(tmp_path: Path) -> None:
         assert int(shared) <= 99 * 1024, f"{name} does not fit the smallest GPU that is taken"
 
 
+@pytest.mark.slow
 @needs_triton
 @pytest.mark.skipif(triton_available("cuda"), reason="on a GPU it measures, which takes minutes")
 def test_the_benchmark_gives_no_times_without_a_gpu(tmp_path: Path) -> None:
@@ -67,6 +70,7 @@ def test_nothing_is_available_on_a_processor_without_the_interpreter() -> None:
     assert triton_available("cuda") <= torch.cuda.is_available()
 
 
+@pytest.mark.slow
 def test_packed_layers_on_a_processor_never_load_triton_kernels() -> None:
     code = """
 import sys, torch, xtc_ds

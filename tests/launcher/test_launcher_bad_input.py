@@ -199,6 +199,7 @@ def test_debug_shows_the_error(flags: dict[str, str]) -> None:
         launch(*(word for pair in flags.items() for word in pair), "--debug")
 
 
+@pytest.mark.slow
 def test_without_a_runner(flags: dict[str, str], tmp_path: Path) -> None:
     flags["--task_name"] = "nothing"
     ranks = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}

@@ -19,7 +19,7 @@ from tests import tiny
 from tests.launcher.tiny_run import launch, review_words, save_config, save_glue, save_model
 from xtc_ds.launcher import pipeline
 
-pytestmark = pytest.mark.usefixtures("single_process_group")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("single_process_group")]
 
 QUICK = ("--max_steps", "3", "--teacher_max_steps", "2", "--per_device_eval_batch_size", "8")
 REVIEWS = (*QUICK, "--max_train_samples", "24", "--max_eval_samples", "10", "--max_seq_length", "20")
