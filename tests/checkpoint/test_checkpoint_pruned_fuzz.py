@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -69,7 +70,8 @@ def cases(draw: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return shape, config(blocks, quantized=quantized)
 
 
-@settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.slow
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(cases())
 @torch.no_grad()
 def test_any_mixture_is_shipped_as_it_was_trained(case: tuple[dict[str, Any], dict[str, Any]]) -> None:

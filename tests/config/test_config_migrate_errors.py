@@ -43,7 +43,7 @@ def test_what_cannot_be_migrated_is_an_error(config: dict[str, Any], words: str)
         migrate_config(config)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(mutated_blocks(3, [json.loads(path.read_text()) for path in OLD]))
 def test_a_damaged_old_config_is_a_config_error_or_becomes_a_valid_one(old: dict[str, Any]) -> None:
     before = repr(old)

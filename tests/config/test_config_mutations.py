@@ -16,7 +16,7 @@ from xtc_ds.errors import ConfigError, PlanError
 from xtc_ds.layers import set_step
 
 IDS = torch.arange(10).reshape(2, 5)
-QUIET = {"deadline": None, "derandomize": True, "database": None, "suppress_health_check": list(HealthCheck)}
+QUIET = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
 
 
 def compressed_and_run(config: CompressionConfig) -> None:

@@ -21,7 +21,7 @@ def slow_bits(steps: int, start: float, target: float, period: int) -> float:
     return max(target, start - 1 - math.floor(math.log2(steps / period)))
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, deadline=None)
 @given(
     st.integers(0, 5000),
     st.integers(1, 16),
@@ -47,7 +47,7 @@ def test_last_change_is_the_first_step_at_the_target(start: float, target: float
     assert schedule.last_change == steps.index(target)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, deadline=None)
 @given(
     st.integers(0, 400),
     st.integers(1, 16),
