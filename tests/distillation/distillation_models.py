@@ -16,9 +16,9 @@ from transformers import (
     RobertaConfig,
 )
 
+from xtc_ds.config import parse_block
 from xtc_ds.distillation.distiller import Distiller
 from xtc_ds.plan import find_layer_stack
-from xtc_ds.techniques.kd.config import Distillation
 
 VOCAB = 50
 ARCHITECTURES = ("bert", "roberta", "distilbert", "electra", "gpt2", "llama")
@@ -84,10 +84,15 @@ def batch(
     return {"input_ids": ids, "attention_mask": mask, "labels": targets}
 
 
+def kd(**keys: Any) -> Any:
+    """The ``kd`` block with these keys."""
+    return parse_block({"kd": {"enabled": True, **keys}}).kd
+
+
 def distiller(student: Any, teacher: Any, kept: tuple[int, ...] | None = None, **config: Any) -> Distiller:
     """An attached distiller."""
     stacks = [find_layer_stack(model).layers for model in (student, teacher)]
-    made = Distiller(student, teacher, Distillation(**config), *stacks, kept)
+    made = Distiller(student, teacher, kd(**config), *stacks, kept)
     made.attach()
     return made
 

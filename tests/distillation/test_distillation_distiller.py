@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from distillation_models import ARCHITECTURES, ENCODERS, batch, close, distiller, tiny_model, without_dropout
+from distillation_models import ARCHITECTURES, ENCODERS, batch, close, distiller, kd, tiny_model, without_dropout
 from torch import nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
@@ -20,7 +20,6 @@ from xtc_ds.distillation.distiller import Distiller
 from xtc_ds.distillation.projection import PROJECTION_NAME, strip_projection
 from xtc_ds.errors import ConfigError, DistillationError
 from xtc_ds.plan import find_layer_stack
-from xtc_ds.techniques.kd.config import Distillation
 
 KINDS = ("scores", "probabilities", "relations")
 
@@ -288,11 +287,11 @@ def test_bad_teachers_are_refused() -> None:
     stack = find_layer_stack(student).layers
     for teacher in (student, student.bert):
         with pytest.raises(DistillationError, match="give a copy"):
-            check_distillation(student, teacher, Distillation(), len(stack), len(stack))
+            check_distillation(student, teacher, kd(), len(stack), len(stack))
     sharing = tiny_model("bert")
     sharing.bert.embeddings = student.bert.embeddings
     with pytest.raises(DistillationError, match="share the parameter"):
-        check_distillation(student, sharing, Distillation(), 2, 2)
+        check_distillation(student, sharing, kd(), 2, 2)
     assert all(p.requires_grad for p in student.parameters())
 
 
@@ -347,7 +346,7 @@ class DictModel(nn.Module):
 
 def test_models_that_return_dicts() -> None:
     student, teacher = DictModel(), DictModel()
-    config = Distillation(attention_weight=0.0)
+    config = kd(attention_weight=0.0)
     made = Distiller(student, teacher, config, student.layers, teacher.layers)
     made.attach()
     output = student(x=torch.randn(2, 3, 4))
@@ -357,7 +356,7 @@ def test_models_that_return_dicts() -> None:
 
 def test_an_output_without_logits_is_refused() -> None:
     student, teacher = DictModel(SequenceClassifierOutput), DictModel(lambda logits: {"scores": logits})  # type: ignore[arg-type]
-    made = Distiller(student, teacher, Distillation(attention_weight=0.0), student.layers, teacher.layers)
+    made = Distiller(student, teacher, kd(attention_weight=0.0), student.layers, teacher.layers)
     made.attach()
     with pytest.raises(DistillationError, match="teacher returned no logits"):
         student(x=torch.randn(2, 3, 4))
@@ -365,7 +364,7 @@ def test_an_output_without_logits_is_refused() -> None:
 
 def test_attention_of_unknown_models_is_refused_before_anything_changes() -> None:
     student, teacher = DictModel(), DictModel()
-    made = Distiller(student, teacher, Distillation(), student.layers, teacher.layers)
+    made = Distiller(student, teacher, kd(), student.layers, teacher.layers)
     with pytest.raises(DistillationError, match='"attention_weight": 0'):
         made.attach()
     assert not student._forward_hooks

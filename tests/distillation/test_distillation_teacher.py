@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from distillation_models import ARCHITECTURES, batch, close, tiny_config, tiny_model
-from transformers import BertForMaskedLM, BertModel
+from transformers import BertForMaskedLM, BertModel, T5Config, T5ForConditionalGeneration
 
 from xtc_ds.distillation.teacher import load_teacher
 from xtc_ds.errors import TeacherError
@@ -27,6 +27,14 @@ def test_a_saved_model_comes_back_frozen(kind: str, tmp_path: Path) -> None:
 def test_the_head_is_that_of_the_student(tmp_path: Path) -> None:
     BertForMaskedLM(tiny_config("bert")).save_pretrained(tmp_path)
     assert isinstance(load_teacher(str(tmp_path), BertForMaskedLM(tiny_config("bert"))), BertForMaskedLM)
+
+
+def test_an_encoder_decoder_comes_back_with_its_head(tmp_path: Path) -> None:
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2, "decoder_start_token_id": 0}
+    model = T5ForConditionalGeneration(T5Config(vocab_size=50, **sizes))
+    model.save_pretrained(tmp_path)
+    teacher = load_teacher(str(tmp_path), model)
+    assert isinstance(teacher, T5ForConditionalGeneration)
 
 
 def test_the_dtype_is_float32_unless_asked(tmp_path: Path) -> None:

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from distillation_models import batch, close, distiller, tiny_model, without_dropout
+from distillation_models import batch, close, distiller, kd, tiny_model, without_dropout
 from torch import nn
 
 from xtc_ds.distillation.logits_cache import LogitsCache, example_keys, teacher_fingerprint
 from xtc_ds.engine.teacher_dtype import in_dtype
 from xtc_ds.errors import ConfigError, DistillationError
-from xtc_ds.techniques.kd.config import Distillation
 
 LOGITS_ONLY: dict[str, Any] = {"hidden_weight": 0.0, "attention_weight": 0.0}
 
@@ -185,4 +184,4 @@ def test_what_cannot_be_cached_is_refused(tmp_path: Path) -> None:
     cached(student, teacher, blocked)
     with pytest.raises(DistillationError, match="cannot be used"):
         student(**batch())
-    assert Distillation().cache == "none"
+    assert kd().cache == "none"

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
+from functools import cache
 from typing import Any, Literal
 
-__all__ = ["Key", "Old", "Patterns", "Scope", "UNSAID", "key", "keys_of"]
+from xtc_ds.errors import ConfigError
+
+__all__ = ["Key", "Old", "Patterns", "Scope", "UNSAID", "key", "keys_from", "keys_of", "other_pieces"]
 
 # Where a key of a group may stand. both: in shared_parameters, and in params, which win; group: beside params.
 Scope = Literal["params", "shared", "both", "group"]
 
 UNSAID: Any = object()
 
-_KEY = "xtc_ds.key"
+_KEY, _FROM = "xtc_ds.key", "xtc_ds.keys_from"
 
 
 @dataclass(frozen=True)
@@ -117,16 +120,43 @@ def key(
     return dataclasses.field(default=default, metadata={_KEY: described})
 
 
-_KEYS: dict[type, tuple[Key, ...]] = {}
+def keys_from(pieces: Callable[[], Iterable[type]]) -> Any:
+    """A dataclass field, a tuple, with an object of each of ``pieces()``; their keys stand beside those of the piece.
+
+    So a piece of the block can have keys that are registered elsewhere.
+    """
+    return dataclasses.field(default_factory=lambda: tuple(piece() for piece in pieces()), metadata={_FROM: pieces})
+
+
+def other_pieces(piece: type) -> dict[str, tuple[type, ...]]:
+    """The fields made with :func:`keys_from`, and the dataclasses of each."""
+    fields = dataclasses.fields(piece)
+    return {field.name: tuple(field.metadata[_FROM]()) for field in fields if _FROM in field.metadata}
 
 
 def keys_of(piece: type) -> tuple[Key, ...]:
-    """The keys of a dataclass in the order of its fields; fields made without :func:`key` are none."""
-    if piece not in _KEYS:
-        types = typing.get_type_hints(piece)
-        _KEYS[piece] = tuple(
-            Key(name=field.name, annotation=types[field.name], default=field.default, **field.metadata[_KEY])
-            for field in dataclasses.fields(piece)
-            if _KEY in field.metadata
+    """The keys of a dataclass in the order of its fields; fields made without :func:`key` are none.
+
+    Raises ConfigError where a registered piece brings a key that is there already.
+    """
+    own, others = _own_keys(piece), other_pieces(piece)
+    found: list[Key] = []
+    for field in dataclasses.fields(piece):
+        found += [own[field.name]] if field.name in own else []
+        found += [key for other in others.get(field.name, ()) for key in keys_of(other)]
+    names = [key.name for key in found]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(
+            f"{piece.__name__}: several of its parts bring the key {', '.join(sorted(twice))}; rename one"
         )
-    return _KEYS[piece]
+    return tuple(found)
+
+
+@cache
+def _own_keys(piece: type) -> dict[str, Key]:
+    types = typing.get_type_hints(piece)
+    return {
+        field.name: Key(name=field.name, annotation=types[field.name], default=field.default, **field.metadata[_KEY])
+        for field in dataclasses.fields(piece)
+        if _KEY in field.metadata
+    }

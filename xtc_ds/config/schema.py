@@ -81,8 +81,8 @@ def places(technique: str | None) -> Mapping[str, str]:
 
 
 def _registered() -> tuple[tuple[Section[Any], ...], Choices]:
-    """What the schema depends on: the sections, and values that can grow by registration."""
-    return sections(), tuple(tuple(key.choices()) for _, key in all_keys() if key.choices is not None)
+    """What the schema depends on: the sections, and keys and values that can grow by registration."""
+    return sections(), tuple((key.name, *(key.choices() if key.choices is not None else ())) for _, key in all_keys())
 
 
 @lru_cache(maxsize=4)

@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass, field
 from typing import Any
 
 from xtc_ds.config.convert import from_json
-from xtc_ds.config.keys import Key, keys_of
+from xtc_ds.config.keys import Key, keys_of, other_pieces
 from xtc_ds.config.locate import Path, show_value
 
 __all__ = ["Written"]
@@ -66,8 +66,14 @@ class Written:
         return (*(self.home if key in self.own or not self.above else self.above), key)
 
     def values(self) -> dict[str, Any]:
-        """Every key that is written, in its annotated type."""
-        return {described.name: self[described.name] for described in keys_of(self.piece) if described.name in self}
+        """The fields of the piece that are written, in their annotated type, with the objects that it takes in."""
+        others = other_pieces(self.piece)
+        taken = {key.name for pieces in others.values() for piece in pieces for key in keys_of(piece)}
+        own = {key.name: self[key.name] for key in keys_of(self.piece) if key.name in self and key.name not in taken}
+        return own | {field: tuple(self._read(piece) for piece in pieces) for field, pieces in others.items()}
+
+    def _read(self, piece: type) -> Any:
+        return piece(**{key.name: self[key.name] for key in keys_of(piece) if key.name in self})
 
     def default(self, key: str) -> Any:
         """The default of a key."""

@@ -37,7 +37,7 @@ def check_distillation(
     layer_map = LayerMap(tuple(range(student_depth)))
     if needs_layers(settings):
         layer_map = make_layer_map(student_depth, teacher_depth, settings.layer_map, kept_layers, settings.path)
-    if problems := list(_loss_problems(student, teacher, settings)):
+    if problems := [*_loss_problems(student, teacher, settings), *_cache_problems(settings, layer_map)]:
         raise ConfigError(problems)
     return layer_map
 
@@ -51,6 +51,14 @@ def _loss_problems(student: nn.Module, teacher: nn.Module, settings: Distillatio
     for loss in active_losses(settings):
         for key, what in loss.problems(student, teacher):
             yield Problem(f"{settings.path}.{key}", what)
+
+
+def _cache_problems(settings: DistillationSettings, layer_map: LayerMap) -> Iterator[Problem]:
+    for loss in active_losses(settings) if settings.cache != "none" else ():
+        taps = loss.taps(layer_map)
+        if taps.hidden or taps.attention or taps.outputs not in ((), ("logits",)):
+            what = f'keeps logits alone, but {loss.weight_key} > 0 needs more of the teacher; set "cache": "none"'
+            yield Problem(f"{settings.path}.cache", what)
 
 
 def _check_apart(student: nn.Module, teacher: nn.Module) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from xtc_ds.config.keys import key
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -17,8 +19,10 @@ if TYPE_CHECKING:
     from xtc_ds.distillation.layer_map import LayerMap
     from xtc_ds.distillation.paired_forward import PairedForward
 
-__all__ = ["DistillationLoss", "Pairs", "Taps", "switched_off"]
+__all__ = ["LARGEST", "DistillationLoss", "Pairs", "Taps", "switched_off", "weight"]
 
+# The largest weight, and temperature, that a config may give.
+LARGEST = 1e6
 # (index in the student, index in the teacher), each index of the student at most once.
 Pairs = tuple[tuple[int, int], ...]
 
@@ -45,6 +49,8 @@ class Taps:
 @dataclass(frozen=True, kw_only=True)
 class DistillationLoss(ABC):
     """One term of the distillation loss. Subclasses are frozen dataclasses whose fields are their keys in ``kd``.
+
+    Fields are made by ``weight`` and by ``xtc_ds.config.keys.key``.
 
     name: what the term is called in logs. weight_key: the field, and key, that is the weight of the term; with 0 the
     loss is not computed.
@@ -74,6 +80,12 @@ class DistillationLoss(ABC):
 
         Raises DistillationError where the outputs cannot be compared.
         """
+
+
+def weight(text: str, default: float = 0.0) -> Any:
+    """A field that holds the weight of a loss. text: its description in the schema and the documentation."""
+    allowed = f"a number from 0 to {LARGEST:.0f}"
+    return key(text, default, examples=(1.0, 0.0), minimum=0, maximum=LARGEST, allowed=allowed)
 
 
 def switched_off(weight_keys: Sequence[str]) -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import fields
+from collections.abc import Sequence
 from typing import Protocol
 
 from xtc_ds.distillation.loss import DistillationLoss
-from xtc_ds.distillation.registry import distillation_losses
 
 __all__ = ["DistillationSettings", "active_losses"]
 
@@ -17,6 +15,8 @@ class DistillationSettings(Protocol):
 
     @property
     def path(self) -> str: ...
+    @property
+    def losses(self) -> Sequence[DistillationLoss]: ...
     @property
     def hard_label_weight(self) -> float: ...
     @property
@@ -31,9 +31,4 @@ class DistillationSettings(Protocol):
 
 def active_losses(settings: DistillationSettings) -> tuple[DistillationLoss, ...]:
     """The losses that have a weight."""
-    return tuple(loss for loss in _losses(settings) if loss.weight > 0)
-
-
-def _losses(settings: DistillationSettings) -> Iterator[DistillationLoss]:
-    for loss in distillation_losses():
-        yield loss(**{key.name: getattr(settings, key.name) for key in fields(loss)})
+    return tuple(loss for loss in settings.losses if loss.weight > 0)

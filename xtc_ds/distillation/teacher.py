@@ -11,6 +11,7 @@ import torch
 import transformers
 from torch import nn
 from transformers.integrations import deepspeed as hf_deepspeed
+from transformers.models.auto import modeling_auto
 
 from xtc_ds.distillation.model_config import config_value
 from xtc_ds.errors import TeacherError
@@ -62,11 +63,24 @@ def _looks_like_path(spec: str) -> bool:
 
 
 def _auto_class(student: nn.Module) -> str:
-    for kind in type(student).__mro__:
+    """The class of transformers that loads a model with the student's head, whatever its architecture."""
+    names = [kind.__name__ for kind in type(student).__mro__]
+    for name in names:
         for ending, auto in _HEADS.items():
-            if kind.__name__.endswith(ending):
+            if name.endswith(ending):
                 return auto
-    return "AutoModel"
+    model_type = config_value(student, "model_type")
+    return next((auto for auto, known in _auto_classes(model_type) if known & set(names)), "AutoModel")
+
+
+def _auto_classes(model_type: Any) -> Iterator[tuple[str, set[str]]]:
+    """(auto class, the classes that it makes for a model type); the ones of pre-training come under other names too."""
+    names = [name for name in modeling_auto.__all__ if name.startswith("AutoModelFor")]
+    for name in ("AutoModel", *names):
+        mapping = getattr(getattr(modeling_auto, name), "_model_mapping", None)
+        if mapping is not None and name != "AutoModelForPreTraining":
+            made = mapping._model_mapping.get(model_type, ())
+            yield name, {made} if isinstance(made, str) else set(made)
 
 
 def _check_config(spec: str, config: Any, student: nn.Module) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from xtc_ds.distillation.loss import DistillationLoss, Taps
+from xtc_ds.config.keys import key
+from xtc_ds.distillation.loss import DistillationLoss, Taps, weight
 from xtc_ds.distillation.registry import register_loss
 
 if TYPE_CHECKING:
@@ -29,8 +30,13 @@ class AttentionLoss(DistillationLoss):
     weight_key: ClassVar[str] = "attention_weight"
     needs_layers: ClassVar[bool] = True
 
-    attention_weight: float = 1.0
-    attention_type: AttentionType = "scores"
+    attention_weight: float = weight("Weight of the attention maps in the loss.", 1.0)
+    attention_type: AttentionType = key(
+        "scores: products of queries and keys before the softmax. probabilities: after it. relations: MiniLM's query, "
+        "key and value relations.",
+        "scores",
+        examples=("scores",),
+    )
 
     def taps(self, layer_map: LayerMap) -> Taps:
         """The attention of every layer of the student."""

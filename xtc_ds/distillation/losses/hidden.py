@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from xtc_ds.distillation.loss import DistillationLoss, Taps
+from xtc_ds.distillation.loss import DistillationLoss, Taps, weight
 from xtc_ds.distillation.registry import register_loss
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class HiddenLoss(DistillationLoss):
     weight_key: ClassVar[str] = "hidden_weight"
     needs_layers: ClassVar[bool] = True
 
-    hidden_weight: float = 1.0
+    hidden_weight: float = weight("Weight of the hidden states in the loss.", 1.0)
 
     def taps(self, layer_map: LayerMap) -> Taps:
         """Every hidden state of the student."""

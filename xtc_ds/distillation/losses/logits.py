@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from xtc_ds.distillation.loss import DistillationLoss, Taps
+from xtc_ds.config.keys import key
+from xtc_ds.distillation.loss import LARGEST, DistillationLoss, Taps, weight
 from xtc_ds.distillation.registry import register_loss
 
 if TYPE_CHECKING:
@@ -26,8 +27,15 @@ class LogitsLoss(DistillationLoss):
     weight_key: ClassVar[str] = "logits_weight"
     needs_layers: ClassVar[bool] = False
 
-    logits_weight: float = 1.0
-    temperature: float = 1.0
+    logits_weight: float = weight("Weight of the teacher's logits in the loss.", 1.0)
+    temperature: float = key(
+        "Softmax temperature of the logits loss.",
+        1.0,
+        examples=(1.0, 2.0),
+        exclusiveMinimum=0,
+        maximum=LARGEST,
+        allowed=f"a number > 0, at most {LARGEST:.0f}",
+    )
 
     def taps(self, layer_map: LayerMap) -> Taps:
         """The logits."""

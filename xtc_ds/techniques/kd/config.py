@@ -5,39 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 from xtc_ds.config.json_value import Finding
-from xtc_ds.config.keys import key
+from xtc_ds.config.keys import key, keys_from, keys_of
 from xtc_ds.config.pieces import Piece
 from xtc_ds.config.plain_sections import SwitchedSection
 from xtc_ds.config.section import register_section
 from xtc_ds.config.written import Written
+from xtc_ds.distillation.loss import DistillationLoss, weight
+from xtc_ds.distillation.registry import distillation_losses
 from xtc_ds.techniques.kd.migrate import migrate_kd
 
-__all__ = ["KD", "AttentionType", "Distillation", "DistillationCache", "TeacherDtype"]
+__all__ = ["KD", "Distillation", "DistillationCache", "TeacherDtype"]
 
-AttentionType = Literal["scores", "probabilities", "relations"]
 TeacherDtype = Literal["float32", "float16", "bfloat16", "int8"]
 DistillationCache = Literal["none", "logits"]
-
-_LARGEST = 1e6
-
-
-def _weight(text: str, default: float) -> Any:
-    return key(
-        text,
-        default,
-        examples=(1.0, 0.0),
-        minimum=0,
-        maximum=_LARGEST,
-        allowed=f"a number from 0 to {_LARGEST:.0f}",
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Distillation(Piece):
-    """The ``kd`` block: what the student learns from the teacher, and how much each part weighs."""
+    """The ``kd`` block: what the student learns from the teacher, and how much each part weighs.
+
+    losses: all registered losses, also those of weight 0; their keys stand in the block beside these.
+    """
 
     path: str = "compression_training.kd"
     teacher: str | None = key(
@@ -52,24 +43,8 @@ class Distillation(Piece):
         None,
         examples=("bfloat16", "int8"),
     )
-    temperature: float = key(
-        "Softmax temperature of the logits loss.",
-        1.0,
-        examples=(1.0, 2.0),
-        exclusiveMinimum=0,
-        maximum=_LARGEST,
-        allowed=f"a number > 0, at most {_LARGEST:.0f}",
-    )
-    hard_label_weight: float = _weight("Weight of the labels in the loss.", 0.0)
-    logits_weight: float = _weight("Weight of the teacher's logits in the loss.", 1.0)
-    hidden_weight: float = _weight("Weight of the hidden states in the loss.", 1.0)
-    attention_weight: float = _weight("Weight of the attention maps in the loss.", 1.0)
-    attention_type: AttentionType = key(
-        "scores: products of queries and keys before the softmax. probabilities: after it. relations: MiniLM's query, "
-        "key and value relations.",
-        "scores",
-        examples=("scores",),
-    )
+    hard_label_weight: float = weight("Weight of the labels in the loss.", 0.0)
+    losses: tuple[DistillationLoss, ...] = keys_from(distillation_losses)
     layer_map: tuple[int, ...] | None = key(
         "For each student layer the teacher layer to learn from, counted from 0. null: follows from the layer "
         "reduction.",
@@ -102,38 +77,42 @@ class Distillation(Piece):
         """Nothing to learn, and a cache that lacks what is learned."""
         if not written.enabled:
             return
-        if not any(written[weight] for weight in _WEIGHTS):
+        weights = ("hard_label_weight", *(loss.weight_key for loss in distillation_losses()))
+        if not any(written[key] for key in weights):
             what = "all weights are 0, nothing would be learned"
-            yield written.home, f"{what}; allowed: at least one of {', '.join(_WEIGHTS)} > 0"
-        layers = [weight for weight in _LAYER_WEIGHTS if written[weight] > 0]
-        if written["cache"] == "logits" and layers:
-            what = f'keeps logits alone, but {" and ".join(layers)} > 0 needs the teacher in every step; found "logits"'
-            allowed = 'allowed: "none", or "logits" with hidden_weight 0 and attention_weight 0'
-            yield written.place("cache"), f"{what}; {allowed}"
+            yield written.home, f"{what}; allowed: at least one of {', '.join(weights)} > 0"
+        layer_weights = _layer_weights()
+        needed = [key for key in layer_weights if written[key] > 0]
+        if written["cache"] == "logits" and needed:
+            what = f'keeps logits alone, but {" and ".join(needed)} > 0 needs the teacher in every step; found "logits"'
+            allowed = " and ".join(f"{key} 0" for key in layer_weights)
+            yield written.place("cache"), f'{what}; allowed: "none", or "logits" with {allowed}'
 
     @classmethod
     def warn(cls, written: Written) -> Iterator[Finding]:
         """Keys that do nothing."""
         idle: dict[str, str] = {}
-        if not any(written[weight] for weight in _TEACHER_WEIGHTS):
+        if not any(written[loss.weight_key] for loss in distillation_losses()):
             idle |= dict.fromkeys(("teacher_dtype", "cache"), "nothing is learned from the teacher")
         if written["cache"] == "none":
             idle["cache_folder"] = 'cache is "none"'
-        if written["logits_weight"] == 0:
-            idle["temperature"] = "logits_weight is 0"
-        if written["attention_weight"] == 0:
-            idle["attention_type"] = "attention_weight is 0"
-        if not any(written[weight] for weight in _LAYER_WEIGHTS):
-            idle["layer_map"] = "hidden_weight and attention_weight are 0"
+        for loss in distillation_losses():
+            if written[loss.weight_key] == 0:
+                options = (key.name for key in keys_of(loss) if key.name != loss.weight_key)
+                idle |= dict.fromkeys(options, f"{loss.weight_key} is 0")
+        if not any(written[key] for key in _layer_weights()):
+            idle["layer_map"] = f"{' and '.join(_layer_weights())} are 0"
         for name, reason in idle.items():
-            # The attention type is worth a word even where the default is written.
-            if written[name] != written.default(name) or (name == "attention_type" and name in written):
+            # A choice of a loss is worth a word even where it is the default that is written.
+            chosen = name in written and reason.endswith(" is 0") and isinstance(written.default(name), str)
+            if written[name] != written.default(name) or chosen:
                 yield written.place(name), f"has no effect while {reason}; found {written.shown(name)}"
 
 
-_LAYER_WEIGHTS = ("hidden_weight", "attention_weight")
-_TEACHER_WEIGHTS = ("logits_weight", *_LAYER_WEIGHTS)
-_WEIGHTS = ("hard_label_weight", *_TEACHER_WEIGHTS)
+def _layer_weights() -> list[str]:
+    """The weights of the losses that look inside the models."""
+    return [loss.weight_key for loss in distillation_losses() if loss.needs_layers]
+
 
 KD = register_section(
     SwitchedSection[Distillation](
