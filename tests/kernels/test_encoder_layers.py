@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from xtc_ds.formats import get_format
+from xtc_ds.formats import ActivationFormat, Grouping, get_format
 from xtc_ds.kernels.attention import attend
+from xtc_ds.kernels.backend import Inputs, ProductSpec
+from xtc_ds.kernels.backends.encoder import EncoderSpec, NativeEncoder
 from xtc_ds.kernels.encoder import add_norm_, encoder_kernel_works, gelu_
 from xtc_ds.kernels.native import EncoderLayer, TiledLayer, run_layers, tile_weight
 
@@ -23,6 +25,12 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(request.param)
     yield request.param
     torch.set_num_threads(before)
+
+
+def refused(linears: tuple[TiledLayer, ...], heads: int) -> str | None:
+    shapes = [(linear.outputs, linear.weight.inputs) for linear in linears]
+    products = [ProductSpec(get_format("int8"), Grouping("row"), shape, ActivationFormat()) for shape in shapes]
+    return NativeEncoder().refuses(EncoderSpec(tuple(products), heads), Inputs(torch.device("cpu")))
 
 
 class Layer:
@@ -56,7 +64,8 @@ class Layer:
         )  # fmt: skip
         self.norms = tuple(torch.randn(width) for _ in range(4))
         self.native = EncoderLayer(self.linears, self.norms, heads, features**-0.5, (1e-12, 1e-5))
-        assert EncoderLayer.possible(self.linears, heads)
+        assert EncoderLayer.shares_input(self.linears)
+        assert refused(self.linears, heads) is None
 
     def __call__(self, x: Tensor, mask: Tensor | None) -> Tensor:
         B, T, D = x.shape
@@ -126,7 +135,7 @@ def test_nan_stays_in_its_sample() -> None:
 def test_sizes_that_the_kernel_does_not_take() -> None:
     layer = Layer(64, 2, 32, 128, "binary")
     query, key, value, attended, up, down = layer.linears
-    assert not EncoderLayer.possible(layer.linears, 4)  # 16 features
-    assert not EncoderLayer.possible((query, key, attended, attended, down, up), 2)
+    assert "heads of 16 features" in str(refused(layer.linears, 4))
+    assert "other sizes" in str(refused((query, key, attended, attended, down, up), 2))
     other = TiledLayer(key.weight, key.scale, key.bias, 8, x_scale=0.1)
-    assert not EncoderLayer.possible((query, other, value, attended, up, down), 2)
+    assert not EncoderLayer.shares_input((query, other, value, attended, up, down))

@@ -52,7 +52,7 @@ def reference(model: Any) -> torch.Tensor:
 
 def triton_products(model: Any) -> list[list[TritonProduct]]:
     """The Triton products that each layer has bound."""
-    return [[p for p in layer._products.values() if isinstance(p, TritonProduct)] for layer in linears(model)]
+    return [[p for p in layer._bound.values() if isinstance(p, TritonProduct)] for layer in linears(model)]
 
 
 QUANTIZED: dict[str, dict[str, Any]] = {

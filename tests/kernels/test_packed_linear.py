@@ -104,7 +104,7 @@ def test_what_is_kept_is_neither_copied_nor_saved() -> None:
     expected = layer(x)
     assert len(pickle.dumps(layer)) < 2 * 512 * 512 // 8
     for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
-        assert twin._products == {}
+        assert twin._bound == {}
         assert torch.equal(twin(x), expected)
 
 

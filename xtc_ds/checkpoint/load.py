@@ -21,7 +21,7 @@ from xtc_ds.checkpoint.verify import CONFIG_CHECKSUM, config_checksum, read_head
 from xtc_ds.errors import ExportError, XtcError
 from xtc_ds.runtime.choose import check_runtime, set_runtime
 
-__all__ = ["accept_config", "load", "load_into", "read_quantization_config"]
+__all__ = ["accept_config", "load", "load_into", "model_class_of", "read_quantization_config"]
 
 
 def load(folder: str | os.PathLike[str], runtime: str = "packed", **kwargs: Any) -> nn.Module:
@@ -32,27 +32,33 @@ def load(folder: str | os.PathLike[str], runtime: str = "packed", **kwargs: Any)
     runtime: see ``set_runtime``.
     ``kwargs`` go to that class's ``from_pretrained``. Raises ExportError if the folder holds none, or a damaged one.
     """
-    import transformers
-
     check_runtime(runtime)
     folder = _local(folder, kwargs)
     config = read_quantization_config(folder)
     config.specs()
     weight_files(folder)
-    content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    names = content.get("architectures")
-    name = names[0] if isinstance(names, list) and names else ""
-    model_class = getattr(transformers, str(name), None)
-    if not hasattr(model_class, "from_pretrained"):
-        raise ExportError(f"{folder}: transformers has no class '{name}'; use load_into(model, folder)")
+    model_class = model_class_of(folder)
     try:
-        model: nn.Module = model_class.from_pretrained(folder, **kwargs)  # type: ignore[union-attr]
+        model: nn.Module = model_class.from_pretrained(folder, **kwargs)
     except XtcError:
         raise
     except Exception as error:  # a damaged config.json fails anywhere in transformers
         raise ExportError(f"{folder}: cannot be loaded: {error!r}") from error
     set_runtime(model, runtime)
     return model
+
+
+def model_class_of(folder: Path) -> Any:
+    """The transformers class that a folder's model was exported from. Raises ExportError where there is none."""
+    import transformers
+
+    content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    names = content.get("architectures")
+    name = names[0] if isinstance(names, list) and names else ""
+    model_class = getattr(transformers, str(name), None)
+    if not hasattr(model_class, "from_pretrained"):
+        raise ExportError(f"{folder}: transformers has no class '{name}'; use load_into(model, folder)")
+    return model_class
 
 
 def load_into(model: nn.Module, folder: str | os.PathLike[str], runtime: str = "packed") -> nn.Module:

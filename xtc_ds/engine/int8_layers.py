@@ -12,7 +12,11 @@ from torch import Tensor, nn
 
 from xtc_ds.formats import ActivationFormat, Encoded, Grouping, get_format
 from xtc_ds.kernels import linear_on_codes
-from xtc_ds.kernels.native import TiledLayer, TiledWeight, native_library, tile_weight
+from xtc_ds.kernels.backend import Inputs, ProductSpec
+from xtc_ds.kernels.backends import INT8
+from xtc_ds.kernels.backends.native import NativeLinear
+from xtc_ds.kernels.choose import choose
+from xtc_ds.kernels.native import TiledLayer, TiledWeight, tile_weight
 from xtc_ds.runtime.packed import PackedSpec
 from xtc_ds.runtime.packed_layers import PackedEmbedding
 from xtc_ds.storage import Coded
@@ -42,7 +46,9 @@ class Int8Linear(nn.Module):
         encoded = _WEIGHT.encode(_ROWS.split(w_OI.detach()))
         self.register_buffer("scale", encoded.scale.flatten())
         self.register_parameter("bias", bias)
-        self.tiled = for_cpu and w_OI.device.type == "cpu" and native_library() is not None
+        spec = ProductSpec(_WEIGHT, _ROWS, (self.out_features, self.in_features), _INPUT)
+        chosen = choose(INT8, spec, Inputs(w_OI.device)).backend
+        self.tiled = for_cpu and isinstance(chosen, NativeLinear)
         if self.tiled:
             weight = tile_weight(encoded.codes, _WEIGHT)
             self.register_buffer("tiles", weight.tiles)

@@ -12,7 +12,6 @@ from xtc_ds.errors import ExportError
 from xtc_ds.kernels.backends.conditions import not_a_product_of_codes
 from xtc_ds.runtime.packed import PackedLayer, PackedSpec
 from xtc_ds.runtime.packed_layers import PackedConv2d
-from xtc_ds.runtime.product_spec import product_spec
 
 __all__ = ["DOMAIN", "placeholder", "range_axes", "uses_integers"]
 
@@ -21,7 +20,7 @@ DOMAIN = "xtc"
 
 def uses_integers(spec: PackedSpec) -> bool:
     """Whether the layer is a product of integer codes, rescaled once."""
-    return spec.kind == "linear" and not_a_product_of_codes(product_spec(spec)) is None
+    return spec.kind == "linear" and not_a_product_of_codes(spec.product()) is None
 
 
 def range_axes(spec: PackedSpec) -> tuple[int, ...]:

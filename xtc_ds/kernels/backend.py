@@ -66,3 +66,6 @@ class Backend(Protocol[Spec_contra, Bound_co]):
 
     def bind(self, spec: Spec_contra) -> Bound_co:
         """What carries out the operation for layers of this kind; ``refuses`` has given None before."""
+
+    def instructions(self) -> str | None:
+        """Which of a processor's instructions it uses here; None where that is not ours to choose."""

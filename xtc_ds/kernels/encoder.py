@@ -12,15 +12,13 @@ from xtc_ds.kernels.native import native_library
 
 __all__ = ["add_norm_", "encoder_kernel_works", "gelu_"]
 
-_AVX512 = 2
-
 
 def encoder_kernel_works(*tensors: Tensor) -> bool:
     """Whether the kernel takes these tensors here and now: float32 in memory, no gradient, nobody watching."""
     library = native_library()
     return (
         library is not None
-        and library.path == _AVX512
+        and library.has_encoder
         and all(type(x) in (Tensor, torch.nn.Parameter) and x.device.type == "cpu" for x in tensors)
         and all(x.dtype == torch.float32 and x.is_contiguous() for x in tensors)
         and not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors[:2]))

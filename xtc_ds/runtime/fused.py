@@ -6,6 +6,7 @@ dtypes, other processors), the modules do what they did before.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import new_class
 from typing import Any
 
@@ -14,14 +15,14 @@ from torch import Tensor, nn
 
 from xtc_ds.kernels.attention import FUSED_ATTENTION, attend, can_attend
 from xtc_ds.kernels.encoder import add_norm_, encoder_kernel_works, gelu_
-from xtc_ds.runtime.fused_layer import KEPT, FusedEncoder, FusedLayer, is_whole_layer
+from xtc_ds.runtime.fused_layer import KEPT, FusedEncoder, FusedLayer, is_gelu, no_whole_layer
 from xtc_ds.runtime.packed import PackedLayer
 
-__all__ = ["fuse", "unfuse"]
+__all__ = ["encoder_layers", "fuse", "unfuse"]
 
 # Classes whose forward is LayerNorm(dropout(dense(x)) + residual); matched by name: transformers makes copies.
 _OUTPUTS = ("SelfOutput", "Output")
-_FAMILIES = ("Bert", "Roberta", "XLMRoberta", "Electra", "Camembert", "BertGeneration")
+_MODELS = ("Bert", "Roberta", "XLMRoberta", "Electra", "Camembert", "BertGeneration")
 
 
 class _FusedGelu:
@@ -68,19 +69,18 @@ def fuse(model: nn.Module, kinds: tuple[type[nn.Module], ...] = (PackedLayer,)) 
     for module in list(model.modules()):
         name = type(module).__name__
         if isinstance(getattr(module, "dense", None), kinds):
-            if name in [family + output for family in _FAMILIES for output in _OUTPUTS]:
+            if name in [model_type + output for model_type in _MODELS for output in _OUTPUTS]:
                 _mix(module, _FusedOutput)
             act = getattr(module, "intermediate_act_fn", None)
-            if isinstance(act, nn.Module) and type(act).__name__ == "GELUActivation" and act.act is nn.functional.gelu:
+            if is_gelu(act):
                 _mix(act, _FusedGelu)
-    for module in list(model.modules()):  # once their parts are fused
-        name = type(module).__name__
-        if name in [family + "Layer" for family in _FAMILIES] and is_whole_layer(module, _FusedGelu):
+    for _, module in list(encoder_layers(model)):  # once their parts are fused
+        if no_whole_layer(module) is None:
             _mix(module, FusedLayer)
     for module in list(model.modules()):
         layers = module._modules.get("layer")
         if (
-            type(module).__name__ in [family + "Encoder" for family in _FAMILIES]
+            type(module).__name__ in [model_type + "Encoder" for model_type in _MODELS]
             and isinstance(layers, nn.ModuleList)
             and all(isinstance(layer, FusedLayer) for layer in layers)
         ):
@@ -90,6 +90,14 @@ def fuse(model: nn.Module, kinds: tuple[type[nn.Module], ...] = (PackedLayer,)) 
     if is_encoder and getattr(config, "_attn_implementation", None) == "sdpa":
         _register()
         model.set_attn_implementation(FUSED_ATTENTION)  # type: ignore[operator]
+
+
+def encoder_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """(name, module) of the layers of encoders of BERT's class."""
+    names = [model_type + "Layer" for model_type in _MODELS]
+    for name, module in model.named_modules():
+        if type(module).__name__ in names:
+            yield name, module
 
 
 def unfuse(model: nn.Module) -> None:

@@ -6,18 +6,22 @@ the kernel does not take, the layer runs module by module.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 from xtc_ds.kernels.attention import FUSED_ATTENTION
+from xtc_ds.kernels.backend import Inputs
+from xtc_ds.kernels.backends import ENCODER
+from xtc_ds.kernels.backends.encoder import EncoderSpec
+from xtc_ds.kernels.choose import choose
 from xtc_ds.kernels.encoder import encoder_kernel_works
 from xtc_ds.kernels.native import EncoderLayer, run_layers
 from xtc_ds.runtime.linear import PackedLinear
 
-__all__ = ["KEPT", "FusedEncoder", "FusedLayer", "is_whole_layer"]
+__all__ = ["KEPT", "FusedEncoder", "FusedLayer", "encoder_spec", "is_gelu", "no_whole_layer"]
 
 # Where a layer keeps what was made of its parts: neither copied nor saved.
 KEPT = "_xtc_ds_native"
@@ -87,19 +91,32 @@ class FusedEncoder:
         return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=y)  # type: ignore[arg-type]
 
 
-def is_whole_layer(layer: nn.Module, activation: type) -> bool:
-    """Whether a layer has the parts that the kernel knows, ``activation`` between the two of its feed-forward."""
+def no_whole_layer(layer: nn.Module) -> str | None:
+    """Why the kernel does not know a layer's parts; None where it does."""
     try:
         linears, norms = [_part(layer, path) for path in _LINEARS], [_part(layer, path) for path in _NORMS]
-        acts = [_part(layer, path) for path in (_ACTIVATION, *_OTHERS)]
+        act, *_ = [_part(layer, path) for path in (_ACTIVATION, *_OTHERS)]
     except (KeyError, TypeError):
-        return False
-    return (
-        all(isinstance(linear, PackedLinear) for linear in linears)
-        and all(type(norm) is nn.LayerNorm and len(norm.normalized_shape) == 1 for norm in norms)
-        and isinstance(acts[0], activation)
-        and not getattr(layer, "is_decoder", True)
-    )
+        return "it has other parts than a layer of BERT"
+    if not all(isinstance(linear, PackedLinear) for linear in linears):
+        return "not all of its linear layers are packed"
+    if not all(type(norm) is nn.LayerNorm and len(norm.normalized_shape) == 1 for norm in norms):
+        return "it does not normalize by nn.LayerNorm"
+    if not is_gelu(act):
+        return "its activation is not GELU"
+    return "it is a layer of a decoder" if getattr(layer, "is_decoder", True) else None
+
+
+def encoder_spec(layer: nn.Module) -> EncoderSpec:
+    """What the kernels are told of a layer whose parts are known."""
+    linears = tuple(_part(layer, path).spec.product() for path in _LINEARS)
+    return EncoderSpec(linears, _part(layer, _ATTENTION).num_attention_heads)
+
+
+def is_gelu(act: Any) -> TypeGuard[nn.Module]:
+    """Whether a module is transformers' exact GELU, as it is or fused."""
+    named = isinstance(act, nn.Module) and type(act).__name__ == "GELUActivation"
+    return named and getattr(act, "act", None) is nn.functional.gelu
 
 
 def _part(layer: Any, path: tuple[str, ...]) -> Any:
@@ -164,8 +181,10 @@ def _native(layer: Any) -> EncoderLayer | None:
     kept: tuple[Any, Any, EncoderLayer | None] | None = layer.__dict__.get(KEPT)
     if kept is None or kept[0] != key:
         heads, native = attention.num_attention_heads, None
-        if None not in tiled and EncoderLayer.possible(tiled, heads):
-            native = EncoderLayer(tiled, values, heads, attention.scaling, (norms[0].eps, norms[1].eps))
+        spec = encoder_spec(layer)
+        bound = choose(ENCODER, spec, Inputs(torch.device("cpu"))).backend.bind(spec)
+        if bound is not None and None not in tiled and bound.shares_input(tiled):
+            native = bound(tiled, values, heads, attention.scaling, (norms[0].eps, norms[1].eps))
         # What is told apart by its address is kept, so that nothing else can get that address.
         kept = layer.__dict__[KEPT] = (key, tiled, native)
     return kept[2]

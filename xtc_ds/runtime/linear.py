@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from xtc_ds.errors import ExportError
-from xtc_ds.kernels.backend import Inputs
 from xtc_ds.kernels.backends import LINEAR
-from xtc_ds.kernels.choose import choose
 from xtc_ds.kernels.native import TiledLayer
-from xtc_ds.kernels.operands import LinearProduct
 from xtc_ds.kernels.packed_linear import PackedProduct
 from xtc_ds.runtime.packed import PackedLayer, PackedSpec
-from xtc_ds.runtime.product_spec import product_spec
 
 __all__ = ["PackedLinear", "check_input", "empty_bias", "static_range"]
 
 
 class PackedLinear(PackedLayer):
     """A linear layer whose product is that of the first backend that takes it."""
+
+    backends = LINEAR
 
     def __init__(
         self,
@@ -32,8 +28,6 @@ class PackedLinear(PackedLayer):
     ) -> None:
         super().__init__(spec, dtype, device)
         self.out_features, self.in_features = spec.shape[0], spec.shape[1]
-        # What was chosen, by what it was chosen for. Never copied nor saved.
-        self._products: dict[tuple[torch.device, torch.dtype, bool], LinearProduct] = {}
         self.bias = empty_bias(self.out_features, bias, dtype, device)
 
     @classmethod
@@ -48,12 +42,13 @@ class PackedLinear(PackedLayer):
         if self.training and x.requires_grad:
             raise ExportError("a packed model is not trained: train the one that was frozen, or call model.eval()")
         key = (x.device, x.dtype, x.requires_grad and torch.is_grad_enabled())
-        return (self._products.get(key) or self._chosen(key))(x, self)
+        y: Tensor = (self._bound.get(key) or self.bind(key))(x, self)
+        return y
 
     def tiled(self) -> TiledLayer | None:
         """The layer as the native kernel takes it, on the CPU; None where another backend multiplies."""
         key = (torch.device("cpu"), torch.float32, False)
-        product = self._products.get(key) or self._chosen(key)
+        product = self._bound.get(key) or self.bind(key)
         return product.layer(*self.packed_operands()) if isinstance(product, PackedProduct) else None
 
     def packed_operands(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
@@ -67,20 +62,6 @@ class PackedLinear(PackedLayer):
     def float_operands(self) -> tuple[Tensor | None, Tensor | None]:
         """Bias (O,), and the static (minimum, maximum) of the input."""
         return self._parameters.get("bias"), static_range(self)
-
-    def _chosen(self, key: tuple[torch.device, torch.dtype, bool]) -> LinearProduct:
-        spec = product_spec(self.spec, self.runtime == "unpacked")
-        product = choose(LINEAR, spec, Inputs(*key)).backend.bind(spec)
-        if not torch.compiler.is_compiling():  # a graph makes its own
-            self._products[key] = product
-        return product
-
-    def forget(self) -> None:
-        super().forget()
-        self._products = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_products": {}}
 
 
 def empty_bias(size: int, wanted: bool, dtype: torch.dtype, device: torch.device | str | None) -> nn.Parameter | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from xtc_ds.errors import FormatError
 from xtc_ds.formats import ActivationFormat, Encoded, Grouping, WeightFormat
+from xtc_ds.kernels.backend import Backend, Inputs, ProductSpec
+from xtc_ds.kernels.backends import DECODED
+from xtc_ds.kernels.choose import choose
 from xtc_ds.kernels.per_storage import version_of
 from xtc_ds.layers import RangeObserver
 from xtc_ds.storage import Coded, Dense, Masked, Sparse, StoredWeight
@@ -72,6 +75,18 @@ class PackedSpec:
         """The weight where pruned weights are left out."""
         return self.weight if isinstance(self.weight, Sparse) else None
 
+    def product(self, unpacked: bool = False) -> ProductSpec:
+        """What the kernels are told. unpacked: the layer keeps its weight unpacked in memory."""
+        return ProductSpec(
+            weight_format=None if self.coded is None else self.coded.format,
+            grouping=self.grouping,
+            shape=self.shape,
+            activation=self.activation,
+            masked=self.masked,
+            sparse=self.sparse is not None,
+            unpacked=unpacked,
+        )
+
 
 class PackedLayer(nn.Module):
     """A module with the tensors of a stored weight, under the names of its parts.
@@ -82,6 +97,8 @@ class PackedLayer(nn.Module):
 
     # How many dimensions the weight has.
     dimensions: ClassVar[int] = 2
+    # What can compute the layer, the fastest first. Kinds that say nothing decode their weight.
+    backends: ClassVar[Sequence[Backend[ProductSpec, Any]]] = DECODED
 
     weight: Tensor
     weight_scale: Tensor
@@ -92,6 +109,8 @@ class PackedLayer(nn.Module):
         self.runtime = RUNTIMES[0]
         # What was made of the tensors, by name, with their state at that time. Never copied nor saved.
         self._made: dict[str, tuple[object, Any]] = {}
+        # What was bound, by the ``Inputs`` that it was chosen for. Never copied nor saved.
+        self._bound: dict[tuple[Any, ...], Any] = {}
         if spec.activation is not None and spec.activation.calibration == "static":
             self.activation_quantizer = RangeObserver().to(device or "cpu")
         for part in spec.weight.parts():
@@ -141,9 +160,18 @@ class PackedLayer(nn.Module):
             self._made[name] = (state, make())
         return self._made[name][1]
 
+    def bind(self, key: tuple[Any, ...]) -> Any:
+        """What the best backend for ``Inputs(*key)`` bound for this kind of layer, for the next time too."""
+        spec = self.spec.product(self.runtime == "unpacked")
+        bound = choose(self.backends, spec, Inputs(*key)).backend.bind(spec)
+        if not torch.compiler.is_compiling():  # a graph makes its own
+            self._bound[key] = bound
+        return bound
+
     def forget(self) -> None:
         """Drop what is kept beside the layer's tensors."""
         self._made.clear()
+        self._bound = {}
 
     def encoded(self, keep: bool = False) -> Encoded:
         """Codes (O, I) with the parts of G groups, as ``decode`` takes them once split. A mask is not in them.
@@ -192,7 +220,7 @@ class PackedLayer(nn.Module):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_made": {}}
+        return {**self.__dict__, "_made": {}, "_bound": {}}
 
     def extra_repr(self) -> str:
         spec = self.spec

@@ -9,15 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from xtc_ds.formats import Encoded, fake_quantize_activation
-from xtc_ds.kernels.backend import Inputs
 from xtc_ds.kernels.backends import LOOKUP
-from xtc_ds.kernels.choose import choose
-from xtc_ds.kernels.operands import Lookup
 from xtc_ds.kernels.unpack_rows import unpack_rows
 from xtc_ds.layer_kinds import packed_class, register_packed
 from xtc_ds.runtime.linear import PackedLinear, check_input, empty_bias, static_range
 from xtc_ds.runtime.packed import PackedLayer, PackedSpec
-from xtc_ds.runtime.product_spec import product_spec
 
 __all__ = ["PackedConv2d", "PackedEmbedding", "PackedLinear", "build_packed"]
 
@@ -28,6 +24,8 @@ _GEOMETRY = ("stride", "padding", "dilation", "groups", "padding_mode")
 class PackedEmbedding(PackedLayer):
     """A table whose looked-up rows are decoded."""
 
+    backends = LOOKUP
+
     def __init__(
         self,
         spec: PackedSpec,
@@ -37,8 +35,6 @@ class PackedEmbedding(PackedLayer):
     ) -> None:
         super().__init__(spec, dtype, device)
         self.num_embeddings, self.embedding_dim = spec.shape[0], spec.shape[1]
-        # What was chosen, by what it was chosen for. Never copied nor saved.
-        self._lookups: dict[tuple[torch.device, torch.dtype], Lookup] = {}
         self.padding_idx = padding_idx
         self.dtype = dtype
 
@@ -57,7 +53,8 @@ class PackedEmbedding(PackedLayer):
     def forward(self, ids: Tensor) -> Tensor:
         """Ids (...) to vectors (..., D)."""
         key = (ids.device, self.dtype)
-        return (self._lookups.get(key) or self._chosen(key))(ids, self)
+        vectors: Tensor = (self._bound.get(key) or self.bind(key))(ids, self)
+        return vectors
 
     def packed_table(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Packed codes uint8 (bytes,), scales (G,), and the zeros (G,) of shifted grids."""
@@ -71,20 +68,6 @@ class PackedEmbedding(PackedLayer):
         # One group is that of all rows.
         parts = {name: values if len(values) == 1 else values[ids_R] for name, values in self.parts().items()}
         return Encoded(self._row_codes(ids_R), parts, self.spec.weight_format).decode(self.dtype)
-
-    def _chosen(self, key: tuple[torch.device, torch.dtype]) -> Lookup:
-        spec = product_spec(self.spec, self.runtime == "unpacked")
-        lookup = choose(LOOKUP, spec, Inputs(*key)).backend.bind(spec)
-        if not torch.compiler.is_compiling():  # a graph makes its own
-            self._lookups[key] = lookup
-        return lookup
-
-    def forget(self) -> None:
-        super().forget()
-        self._lookups = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_lookups": {}}
 
     def _row_codes(self, flat_ids: Tensor) -> Tensor:
         if self.runtime == "unpacked" or self.spec.sparse is not None:

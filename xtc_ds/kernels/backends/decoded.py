@@ -12,14 +12,20 @@ from xtc_ds.kernels.operands import LinearOperands, LinearProduct, Lookup
 __all__ = ["DecodedLinear", "DecodedLookup", "FakeQuantized"]
 
 
-class DecodedLinear:
-    """The decoded weight times the input as its codes stand for it."""
-
-    name = "decoded"
-
+class _Floats:
     def refuses(self, spec: ProductSpec, inputs: Inputs) -> str | None:
         """Nothing."""
         return None
+
+    def instructions(self) -> str | None:
+        """See ``Backend``."""
+        return None
+
+
+class DecodedLinear(_Floats):
+    """The decoded weight times the input as its codes stand for it."""
+
+    name = "decoded"
 
     def bind(self, spec: ProductSpec) -> LinearProduct:
         """See ``Backend``."""
@@ -34,28 +40,20 @@ class DecodedLinear:
         return product
 
 
-class DecodedLookup:
+class DecodedLookup(_Floats):
     """Rows of the decoded table."""
 
     name = "decoded"
-
-    def refuses(self, spec: ProductSpec, inputs: Inputs) -> str | None:
-        """Nothing."""
-        return None
 
     def bind(self, spec: ProductSpec) -> Lookup:
         """See ``Backend``."""
         return lambda ids, table: F.embedding(ids, table.used_weight(table.dtype))
 
 
-class FakeQuantized:
+class FakeQuantized(_Floats):
     """Training on floats: the layer quantizes weight and input itself and multiplies what their codes stand for."""
 
     name = "fake quantization"
-
-    def refuses(self, spec: ProductSpec, inputs: Inputs) -> str | None:
-        """Nothing."""
-        return None
 
     def bind(self, spec: ProductSpec) -> None:
         """No codes are kept."""

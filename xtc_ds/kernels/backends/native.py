@@ -7,18 +7,28 @@ from torch import Tensor
 
 from xtc_ds.kernels.backend import Inputs, ProductSpec
 from xtc_ds.kernels.backends.conditions import native_missing, not_a_product_of_codes, rows_not_alone, slow_on_cpu
+from xtc_ds.kernels.native import native_library
 from xtc_ds.kernels.native.lookup import lookup, stored_form
 from xtc_ds.kernels.operands import Lookup, TableOperands
 from xtc_ds.kernels.packed_linear import PackedProduct
 from xtc_ds.kernels.training import WeightLayout, tiled_layout
 
-__all__ = ["NativeLinear", "NativeLookup", "NativeTraining"]
+__all__ = ["Native", "NativeLinear", "NativeLookup", "NativeTraining"]
 
 
-class NativeLinear:
-    """Products of int8 input codes and packed weight codes, exact; on "meta" it tells shapes."""
+class Native:
+    """What its backends share."""
 
     name = "native"
+
+    def instructions(self) -> str | None:
+        """See ``Backend``."""
+        library = native_library()
+        return None if library is None else library.path_name
+
+
+class NativeLinear(Native):
+    """Products of int8 input codes and packed weight codes, exact; on "meta" it tells shapes."""
 
     def refuses(self, spec: ProductSpec, inputs: Inputs) -> str | None:
         """See ``Backend``."""
@@ -35,10 +45,8 @@ class NativeLinear:
         return PackedProduct(spec.weight_format, (outputs, inputs), spec.activation, whole_bytes=spec.unpacked)
 
 
-class NativeLookup:
+class NativeLookup(Native):
     """Rows of a table as float32, unpacked and decoded in one pass."""
-
-    name = "native"
 
     def refuses(self, spec: ProductSpec, inputs: Inputs) -> str | None:
         """See ``Backend``."""
@@ -70,10 +78,8 @@ class NativeLookup:
         return find
 
 
-class NativeTraining:
+class NativeTraining(Native):
     """The same products in training, of codes that are made anew after each step; gradients go straight through."""
-
-    name = "native"
 
     def refuses(self, spec: ProductSpec, inputs: Inputs) -> str | None:
         """See ``Backend``."""

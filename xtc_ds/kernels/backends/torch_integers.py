@@ -13,10 +13,16 @@ from xtc_ds.kernels.training import WeightLayout, plain_layout
 __all__ = ["TorchIntegerLinear", "TorchIntegerTraining", "TorchLookup"]
 
 
-class TorchIntegerLinear:
-    """Int8 codes of the weight, unpacked once and kept, times int8 codes of the input."""
-
+class _Torch:
     name = "torch integers"
+
+    def instructions(self) -> str | None:
+        """See ``Backend``."""
+        return None
+
+
+class TorchIntegerLinear(_Torch):
+    """Int8 codes of the weight, unpacked once and kept, times int8 codes of the input."""
 
     def refuses(self, spec: ProductSpec, inputs: Inputs) -> str | None:
         """See ``Backend``."""
@@ -35,7 +41,7 @@ class TorchIntegerLinear:
         return product
 
 
-class TorchLookup:
+class TorchLookup(_Torch):
     """Rows of a table, of which alone the codes are unpacked and decoded."""
 
     name = "torch"
@@ -49,10 +55,8 @@ class TorchLookup:
         return lambda ids, table: table.decoded_rows(ids.reshape(-1)).reshape(*ids.shape, -1)
 
 
-class TorchIntegerTraining:
+class TorchIntegerTraining(_Torch):
     """The same products in training, where the library of the device is faster with integers than with floats."""
-
-    name = "torch integers"
 
     def refuses(self, spec: ProductSpec, inputs: Inputs) -> str | None:
         """See ``Backend``."""

@@ -27,6 +27,10 @@ class TritonLinear:
         reason: str | None = triton_missing(inputs.device) or _weight_refused(spec) or _input_refused(spec, inputs)
         return reason
 
+    def instructions(self) -> str | None:
+        """See ``Backend``."""
+        return None
+
     def bind(self, spec: ProductSpec) -> TritonProduct:
         """See ``Backend``."""
         _load()

@@ -14,7 +14,6 @@ from xtc_ds.kernels.native.linear import STORED
 
 __all__ = ["EncoderLayer", "run_layers"]
 
-_AVX512 = 2
 # Memory for so many tokens is kept from call to call, and no more.
 _TOKENS_AT_ONCE = 4096
 _POINTER, _SIZE, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_float
@@ -60,21 +59,9 @@ class EncoderLayer:
         self.address = ctypes.addressof(self._struct)
 
     @staticmethod
-    def possible(linears: tuple[TiledLayer, ...], heads: int) -> bool:
-        """Whether the kernel takes layers of these sizes."""
-        library = native_library()
-        if library is None or library.path != _AVX512:
-            return False
-        query, key, value, attended, up, down = linears
-        width, inner = query.weight.inputs, query.outputs
-        return (
-            inner % (32 * heads) == 0
-            and all((x.weight.inputs, x.outputs) == (width, inner) for x in (key, value))
-            and all((x.x_bits, x.x_scale) == (query.x_bits, query.x_scale) for x in (key, value))
-            and (attended.weight.inputs, attended.outputs) == (inner, width)
-            and (up.weight.inputs, down.outputs) == (width, width)
-            and up.outputs == down.weight.inputs
-        )
+    def shares_input(linears: tuple[TiledLayer, ...]) -> bool:
+        """Whether query, key and value quantize their input in one way: the kernel does it once for all three."""
+        return len({(linear.x_bits, linear.x_scale) for linear in linears[:3]}) == 1
 
 
 def run_layers(layers: Sequence[EncoderLayer], x: Tensor, mask: Tensor | None) -> Tensor:

@@ -29,6 +29,8 @@ class Library:
         if library.xtc_abi() != _ABI:
             raise CompilerError(f"{file} is of another version; delete it")
         self.path: int = library.xtc_best_path()
+        #: whether attention, GELU and normalized sums are there for this processor
+        self.has_encoder: bool = self.path == _PATHS.index("AVX-512 VNNI")
         self.tiles_bytes = library.xtc_tiles_bytes
         self.tiles_bytes.restype, self.tiles_bytes.argtypes = _SIZE, [_SIZE, _SIZE, _INT]
         self.tile = library.xtc_tile
