@@ -11,29 +11,20 @@ import torch
 import transformers
 from torch import nn
 from transformers.integrations import deepspeed as hf_deepspeed
-from transformers.models.auto import modeling_auto
 
 from xtc_ds.distillation.model_config import config_value
+from xtc_ds.distillation.teacher_class import teacher_class
 from xtc_ds.errors import TeacherError
 
 __all__ = ["load_teacher"]
-
-# The end of a model's class name says what head it has.
-_HEADS = {
-    "ForSequenceClassification": "AutoModelForSequenceClassification",
-    "ForTokenClassification": "AutoModelForTokenClassification",
-    "ForQuestionAnswering": "AutoModelForQuestionAnswering",
-    "ForMultipleChoice": "AutoModelForMultipleChoice",
-    "ForMaskedLM": "AutoModelForMaskedLM",
-    "ForCausalLM": "AutoModelForCausalLM",
-    "LMHeadModel": "AutoModelForCausalLM",
-}
 
 
 def load_teacher(spec: str, student_like: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     """The model at ``spec`` (a folder or a hub id) with the head that the student has; frozen, in eval mode.
 
-    student_like: decides the head, the number of labels and the vocabulary that the teacher must have.
+    student_like: decides the head, the number of labels and the vocabulary that the teacher must have; may lie on the
+        meta device.
+    dtype: of the teacher's parameters.
 
     Raises TeacherError when the folder or id cannot be read, tensors are missing (then a head would start
     from random numbers), or labels or vocabulary differ.
@@ -48,10 +39,10 @@ def load_teacher(spec: str, student_like: nn.Module, dtype: torch.dtype = torch.
     with _whole_weights():
         config = _try(spec, lambda: transformers.AutoConfig.from_pretrained(source))
         _check_config(spec, config, student_like)
-        auto = getattr(transformers, _auto_class(student_like))
+        kind = teacher_class(config, student_like)
         teacher, report = _try(
             spec,
-            lambda: auto.from_pretrained(source, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True),
+            lambda: kind.from_pretrained(source, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True),
         )
     _check_loaded(spec, report, type(teacher).__name__)
     assert isinstance(teacher, nn.Module)
@@ -62,30 +53,9 @@ def _looks_like_path(spec: str) -> bool:
     return not spec.strip() or spec.startswith((".", "/", "~")) or spec.count("/") > 1 or "\\" in spec
 
 
-def _auto_class(student: nn.Module) -> str:
-    """The class of transformers that loads a model with the student's head, whatever its architecture."""
-    names = [kind.__name__ for kind in type(student).__mro__]
-    for name in names:
-        for ending, auto in _HEADS.items():
-            if name.endswith(ending):
-                return auto
-    model_type = config_value(student, "model_type")
-    return next((auto for auto, known in _auto_classes(model_type) if known & set(names)), "AutoModel")
-
-
-def _auto_classes(model_type: Any) -> Iterator[tuple[str, set[str]]]:
-    """(auto class, the classes that it makes for a model type); the ones of pre-training come under other names too."""
-    names = [name for name in modeling_auto.__all__ if name.startswith("AutoModelFor")]
-    for name in ("AutoModel", *names):
-        mapping = getattr(getattr(modeling_auto, name), "_model_mapping", None)
-        if mapping is not None and name != "AutoModelForPreTraining":
-            made = mapping._model_mapping.get(model_type, ())
-            yield name, {made} if isinstance(made, str) else set(made)
-
-
 def _check_config(spec: str, config: Any, student: nn.Module) -> None:
     pairs = [("vocab_size", "tokens in the vocabulary")]
-    if _auto_class(student) in ("AutoModelForSequenceClassification", "AutoModelForTokenClassification"):
+    if any(kind.__name__.endswith("Classification") for kind in type(student).__mro__):
         pairs.append(("num_labels", "labels"))
     for name, words in pairs:
         theirs, ours = getattr(config, name, None), config_value(student, name)
