@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from xtc_ds.cli import bench, export, inspect, migrate, plan, schema, validate
+from xtc_ds.cli import bench, export, inspect, migrate, plan, schema, train, validate
 from xtc_ds.errors import XtcError
 
 __all__ = ["COMMANDS", "build_parser", "main"]
@@ -22,7 +22,7 @@ class Command(Protocol):
 
 
 # A new sub-command is a module with `register`; import it above and name it here.
-COMMANDS: tuple[Command, ...] = (validate, plan, schema, export, inspect, migrate, bench)
+COMMANDS: tuple[Command, ...] = (validate, plan, schema, train, export, inspect, migrate, bench)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -43,7 +43,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one sub-command and return the exit code: 0 fine, 1 bad input; argparse exits with 2 for wrong usage."""
-    arguments = build_parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    command = next((word for word in words if not word.startswith("-")), None)
+    if command == "train":  # parses its words itself: a task may have flags of its own
+        words.remove(command)
+        train.run(words)
+    arguments = build_parser().parse_args(words)
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
         code = run(arguments)

@@ -13,7 +13,7 @@ from typing import NoReturn
 from xtc_ds.errors import DataError
 from xtc_ds.launcher.tasks import get_task
 
-__all__ = ["parse_arguments"]
+__all__ = ["add_flags", "add_task_flags", "parse_arguments"]
 
 _DESCRIPTION = (
     "Fine-tune a teacher, compress it as the compression_training block of a DeepSpeed config says, train the "
@@ -33,8 +33,8 @@ class _Parser(argparse.ArgumentParser):
 def parse_arguments(argv: Sequence[str] | None = None, prog: str = "train.py") -> argparse.Namespace:
     """Parse the flags; ends the process with exit code 2 and a message for wrong usage."""
     parser = _Parser(prog=prog, description=_DESCRIPTION, allow_abbrev=False)
-    _add_flags(parser)
-    _add_task_flags(parser, argv)
+    add_flags(parser)
+    add_task_flags(parser, argv)
     arguments = parser.parse_args(argv)
     if arguments.teacher is not None and arguments.model_name_or_path is not None:
         parser.error("--teacher and --model_name_or_path exclude each other: the student starts from the teacher")
@@ -45,7 +45,7 @@ def parse_arguments(argv: Sequence[str] | None = None, prog: str = "train.py") -
     return arguments
 
 
-def _add_task_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> None:
+def add_task_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Flags of the task that the command line names; an unknown task is reported later, like its data."""
     first = _Parser(prog=parser.prog, add_help=False, allow_abbrev=False)
     first.add_argument("--task_name", default=parser.get_default("task_name"))
@@ -57,9 +57,11 @@ def _add_task_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None)
     task.add_arguments(parser.add_argument_group(f"task {task.name}"))
 
 
-def _add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of every run; a task may have more."""
     add = parser.add_argument_group("what").add_argument
-    add("--ds_config", "--deepspeed_config", required=True, metavar="FILE", help="DeepSpeed config with the block")
+    what = "DeepSpeed config with the block: a file, or the name of one that comes with the package, such as xtc_1bit"
+    add("--ds_config", "--deepspeed_config", required=True, metavar="FILE", help=what)
     add("--task_name", default="reviews", metavar="TASK", help="GLUE task, or the embedded 'reviews' (the default)")
     add("--data_dir", type=Path, metavar="DIR", help="GLUE's original TSV files; default: the Hugging Face hub")
     add("--max_train_samples", type=_whole(1), metavar="N", help="train on N examples only; default: all")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xtc_ds.config import CompressionConfig, load_config
+from xtc_ds.launcher.configs import find_config
 from xtc_ds.launcher.ds_config import BatchPlan, check_rates, fill_config, plan_batches
 from xtc_ds.launcher.run_folder import RunFolder, choose_folder
 from xtc_ds.launcher.tasks import Task, get_task
@@ -43,7 +44,7 @@ class Inputs:
 
 def check_inputs(arguments: argparse.Namespace) -> Inputs:
     """Read the config and choose the folder; nothing is written. Raises ConfigError or DataError."""
-    ds_config, block = load_config(arguments.ds_config)
+    ds_config, block = load_config(find_config(arguments.ds_config))
     task = get_task(arguments.task_name)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     batches = plan_batches(ds_config, arguments.per_device_train_batch_size, world)
