@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from xtc_ds.distillation.teacher import load_teacher
     from xtc_ds.engine import snapshot
     from xtc_ds.engine.initialize import initialize
+    from xtc_ds.engine.rehearsal import rehearse
     from xtc_ds.errors import XtcError
     from xtc_ds.freezing.bake import bake
     from xtc_ds.plan import CompressionPlan, plan_table, plan_to_dict
@@ -48,6 +49,7 @@ __all__ = [
     "parse_block",
     "plan_table",
     "plan_to_dict",
+    "rehearse",
     "schema",
     "set_runtime",
     "snapshot",
@@ -71,6 +73,7 @@ _HOMES = {
     "parse_block": "xtc_ds.config",
     "plan_table": "xtc_ds.plan",
     "plan_to_dict": "xtc_ds.plan",
+    "rehearse": "xtc_ds.engine",
     "schema": "xtc_ds.config",
     "set_runtime": "xtc_ds.runtime",
     "snapshot": "xtc_ds.engine",

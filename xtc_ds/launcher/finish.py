@@ -17,7 +17,6 @@ from xtc_ds.launcher.prepare import Run
 from xtc_ds.launcher.results import results_table, versions, write_json
 from xtc_ds.launcher.tasks.base import logits_of
 from xtc_ds.launcher.verify import verify_in_fresh_process
-from xtc_ds.plan import CompressionPlan
 
 __all__ = ["finish", "logits_of"]
 
@@ -51,7 +50,7 @@ def _predict(run: Run, predict: Predict, model: Any, device: torch.device, count
 
 
 def finish(
-    run: Run, plan: CompressionPlan, engine: Any, frozen: nn.Module, steps: int, teacher: dict[str, Any]
+    run: Run, plan: xtc_ds.CompressionPlan, engine: Any, frozen: nn.Module, steps: int, teacher: dict[str, Any]
 ) -> dict[str, Any]:
     """Score, export and verify the student; write and return the results.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xtc_ds.config import CompressionConfig, load_config
+from xtc_ds import CompressionConfig, load_config
 from xtc_ds.launcher.configs import find_config
 from xtc_ds.launcher.ds_config import BatchPlan, check_rates, fill_config, plan_batches
 from xtc_ds.launcher.run_folder import RunFolder, choose_folder

@@ -27,7 +27,6 @@ from xtc_ds.launcher.nodes import meet
 from xtc_ds.launcher.prepare import Run, prepare
 from xtc_ds.launcher.results import LossCurve
 from xtc_ds.launcher.training import Trainer, TrainOptions, build_optimizer, total_steps
-from xtc_ds.plan import CompressionPlan
 
 __all__ = ["run"]
 
@@ -99,7 +98,7 @@ def _save_dense(state: Run, model: Any) -> None:
     temporary.rename(folder.teacher)
 
 
-def _student(state: Run, teacher: nn.Module) -> tuple[CompressionPlan, Any, nn.Module, int]:
+def _student(state: Run, teacher: nn.Module) -> tuple[xtc_ds.CompressionPlan, Any, nn.Module, int]:
     """Compress and train; returns plan, engine, frozen model and steps."""
     arguments = state.arguments
     set_seed(arguments.seed)

@@ -15,9 +15,8 @@ from rich.console import Console
 from torch import nn
 from transformers import set_seed
 
-from xtc_ds.config import CompressionConfig
+import xtc_ds
 from xtc_ds.distributed import rank, world_size
-from xtc_ds.engine.rehearsal import rehearse
 from xtc_ds.errors import TeacherError
 from xtc_ds.launcher import models
 from xtc_ds.launcher.batching import LengthGroupedBatchSampler
@@ -122,7 +121,7 @@ def prepare(arguments: argparse.Namespace, inputs: Inputs) -> Run:
     return run
 
 
-def _named_teacher(arguments: argparse.Namespace, block: CompressionConfig) -> str | None:
+def _named_teacher(arguments: argparse.Namespace, block: xtc_ds.CompressionConfig) -> str | None:
     """The kd block's teacher; "self" is the fine-tuned model that the student starts from anyway."""
     named: str | None = block.kd.teacher if block.kd else None
     if named in (None, "self"):
@@ -135,10 +134,10 @@ def _named_teacher(arguments: argparse.Namespace, block: CompressionConfig) -> s
     return named
 
 
-def rehearse_without_weights(config: Any, task: Task, block: CompressionConfig) -> None:
+def rehearse_without_weights(config: Any, task: Task, block: xtc_ds.CompressionConfig) -> None:
     """Plan and check the compression of models that have no weights yet. Raises what ``initialize`` would."""
     student, teacher = models.meta_model(config, task), models.meta_model(config, task)
-    rehearse(student, block, teacher if block.kd is not None else None)
+    xtc_ds.rehearse(student, block, teacher if block.kd is not None else None)
 
 
 def _check_ids(name: str, data: EncodedDataset, config: Any) -> None:
