@@ -10,7 +10,7 @@ import transformers as t
 from distillation_models import close, tiny_config
 from torch import nn
 
-from xtc_ds.distillation import load_teacher
+from xtc_ds.distillation.teacher import load_teacher
 from xtc_ds.distillation.teacher_class import teacher_class
 
 SMALL: dict[str, Any] = {"vocab_size": 50, "d_model": 16, "pad_token_id": 0, "decoder_start_token_id": 0}
