@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented, but not in __all__
 from torch import nn
 
 __all__ = ["hub_id", "origins"]
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-
 
 def hub_id(name: object) -> str | None:
     """``name`` where it is the id of a repository on the hub ("user/name") and not a path on this machine."""
-    is_id = isinstance(name, str) and _HUB_ID.fullmatch(name) is not None and not Path(name).exists()
-    return str(name) if is_id else None
+    if not isinstance(name, str) or name.count("/") != 1 or Path(name).exists():
+        return None
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return None
+    return name
 
 
 def origins(model: nn.Module, teacher: nn.Module | None) -> dict[str, str]:

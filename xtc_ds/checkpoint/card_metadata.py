@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]  # comes with transformers
+import yaml  # type: ignore[import-untyped]  # comes with huggingface_hub
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from xtc_ds.origins import hub_id
 
@@ -31,32 +32,30 @@ def card_metadata(class_name: str, title: str, about: Mapping[str, Any], tags: I
     """
     task = next((task for end, task in _TASKS.items() if class_name.endswith(end)), None)
     base, dataset = hub_id(about.get("base_model")), about.get("dataset")
-    content: dict[str, Any] = {"library_name": "transformers"}
-    for key in ("license", "language"):
-        if about.get(key):
-            content[key] = about[key]
-    if base:
-        content |= {"base_model": base, "base_model_relation": "quantized"}
-    if task:
-        content["pipeline_tag"] = task
-    content["tags"] = list(dict.fromkeys([*_TAGS, *tags]))
-    if hub_id(dataset):
-        content["datasets"] = [dataset]
+    data_id = hub_id(dataset)
     scores = {name: value for name, value in sorted((about.get("scores") or {}).items()) if not isinstance(value, str)}
+    results = None
     if scores and task and dataset:
-        metrics = [{"type": name, "value": value} for name, value in scores.items()]
-        result = {"task": {"type": task}, "dataset": {"type": dataset, "name": dataset}, "metrics": metrics}
-        content["model-index"] = [{"name": title, "results": [result]}]
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=1000)
-    return ["---", *text.splitlines(), "---"]
+        results = [EvalResult(task, dataset, dataset, name, value) for name, value in scores.items()]
+    data = ModelCardData(
+        library_name="transformers",
+        license=about.get("license") or None,
+        language=about.get("language") or None,
+        base_model=base,
+        base_model_relation="quantized" if base else None,
+        pipeline_tag=task,
+        tags=list(dict.fromkeys([*_TAGS, *tags])),
+        datasets=None if data_id is None else [data_id],
+        model_name=title if results else None,
+        eval_results=results,
+    )
+    return ["---", *data.to_yaml().splitlines(), "---"]
 
 
 def tags_of(card: str) -> list[str]:
-    """The tags in a card's metadata."""
-    parts = card.split("---\n", 2)
+    """The tags in a card's metadata; none where these cannot be read."""
     try:
-        found = yaml.safe_load(parts[1]) if card.startswith("---\n") and len(parts) == 3 else None
-    except yaml.YAMLError:
-        found = None
-    tags = found.get("tags") if isinstance(found, dict) else None
+        tags = ModelCard(card, ignore_metadata_errors=True).data.get("tags")
+    except (ValueError, TypeError, yaml.YAMLError):
+        return []
     return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []

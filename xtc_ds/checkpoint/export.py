@@ -14,10 +14,10 @@ from torch import nn
 
 from xtc_ds.checkpoint.about import check_about
 from xtc_ds.checkpoint.card import CARD_NAME, is_own_card
+from xtc_ds.checkpoint.export_folder import export_folder, refuse_unreplaceable
 from xtc_ds.checkpoint.files import MAX_SHARD_SIZE, write_files
 from xtc_ds.checkpoint.frozen import freeze
 from xtc_ds.checkpoint.quantization_config import QUANT_METHOD
-from xtc_ds.checkpoint.whole_folder import refuse_unreplaceable, whole_folder
 from xtc_ds.compression_state import state_of, update_state
 from xtc_ds.distributed import on_rank_zero
 from xtc_ds.errors import ExportError
@@ -69,7 +69,7 @@ def export_packed(
 
 def _write(frozen: nn.Module, folder: Path, tokenizer: Any, max_shard_size: int | str) -> ExportReport:
     target = Path(os.path.abspath(folder))
-    with whole_folder(target, check_target) as temporary:
+    with export_folder(target, check_target) as temporary:
         if (target / CARD_NAME).is_file() and not is_own_card(target / CARD_NAME):
             shutil.copy2(target / CARD_NAME, temporary)
         names = [file.name for file in write_files(frozen, temporary, max_shard_size)]

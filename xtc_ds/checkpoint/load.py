@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from xtc_ds.checkpoint.shell import build_frozen, mark_frozen, tie_packed_layers
 from xtc_ds.checkpoint.structure import check_tensors
 from xtc_ds.checkpoint.verify import CONFIG_CHECKSUM, config_checksum, read_headers, verify_files
 from xtc_ds.errors import ExportError, XtcError
+from xtc_ds.origins import hub_id
 from xtc_ds.runtime.choose import check_runtime, set_runtime
 
 __all__ = ["accept_config", "load", "load_into", "model_class_of", "read_quantization_config"]
@@ -105,13 +105,14 @@ def accept_config(folder: str | os.PathLike[str]) -> None:
 
 
 def _local(folder: str | os.PathLike[str], kwargs: dict[str, Any]) -> Path:
-    if Path(folder).exists() or not isinstance(folder, str) or not re.fullmatch(r"[\w.-]+/[\w.-]+", folder):
+    repository = hub_id(folder)
+    if repository is None:
         return Path(folder)
     from huggingface_hub import snapshot_download
 
     options = {key: kwargs.pop(key) for key in ("revision", "token", "cache_dir") if key in kwargs}
     try:
-        return Path(snapshot_download(folder, allow_patterns=["*.json", "*.safetensors"], **options))
+        return Path(snapshot_download(repository, allow_patterns=["*.json", "*.safetensors"], **options))
     except Exception as error:  # many kinds, all of them about the way to the hub
         raise ExportError(f"{folder}: no folder here, and the hub does not give it: {error}") from error
 

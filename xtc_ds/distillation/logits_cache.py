@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from xtc_ds.atomic import whole_file
 from xtc_ds.errors import DistillationError
 
 __all__ = ["LogitsCache", "example_keys", "teacher_fingerprint"]
@@ -70,11 +71,10 @@ class LogitsCache:
         keys = torch.frombuffer(bytearray(b"".join(self._pending)), dtype=torch.uint8).view(-1, _KEY_BYTES)
         logits = torch.stack([self._rows[key] for key in self._pending])
         name = f"{uuid.uuid4().hex}{_ENDING}"
-        target, temporary = self._home / name, self._home / f"{name}.part"
         about = {"teacher": self._fingerprint, "checksum": _checksum(keys, logits)}
         try:
-            save_file({"keys": keys, "logits": logits}, temporary, about)
-            os.replace(temporary, target)
+            with whole_file(self._home / name) as temporary:
+                save_file({"keys": keys, "logits": logits}, temporary, about)
         except (OSError, SafetensorError) as error:
             raise DistillationError(f"cache_folder {self.folder} cannot be written: {error}") from error
         self._read.add(name)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xtc_ds.checkpoint.export_folder import export_folder
 from xtc_ds.checkpoint.frozen import freeze
-from xtc_ds.checkpoint.whole_folder import whole_folder
 from xtc_ds.distributed import on_rank_zero
 from xtc_ds.engines.base import EngineReport, Written, require
 from xtc_ds.engines.folder import check_container_target
@@ -75,7 +75,7 @@ def export_to(
     frozen = freeze(model)
 
     def run() -> EngineReport:
-        with whole_folder(Path(folder).absolute(), check) as temporary:
+        with export_folder(Path(folder).absolute(), check) as temporary:
             written = write(frozen, temporary, **options)
             if tokenizer is not None:
                 tokenizer.save_pretrained(temporary)

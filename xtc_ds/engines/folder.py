@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xtc_ds.checkpoint.whole_folder import refuse_unreplaceable
+from xtc_ds.checkpoint.export_folder import refuse_unreplaceable
 from xtc_ds.errors import ExportError
 
 __all__ = ["check_container_target"]

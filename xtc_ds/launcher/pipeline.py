@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import shutil
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +15,7 @@ from torch import nn
 from transformers import set_seed
 
 import xtc_ds
+from xtc_ds.atomic import whole_folder
 from xtc_ds.distributed import on_rank_zero, rank
 from xtc_ds.errors import ConfigError, XtcError
 from xtc_ds.launcher import models
@@ -90,12 +90,9 @@ def _teacher(state: Run) -> Any:
 
 def _save_dense(state: Run, model: Any) -> None:
     folder = state.inputs.folder
-    temporary = folder.path / ".teacher"
-    shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(temporary)
-    state.tokenizer.save_pretrained(temporary)
-    shutil.rmtree(folder.teacher, ignore_errors=True)
-    temporary.rename(folder.teacher)
+    with whole_folder(folder.teacher) as temporary:
+        model.save_pretrained(temporary)
+        state.tokenizer.save_pretrained(temporary)
 
 
 def _student(state: Run, teacher: nn.Module) -> tuple[xtc_ds.CompressionPlan, Any, nn.Module, int]:

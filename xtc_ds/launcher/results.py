@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
+from xtc_ds.atomic import write_whole_text
 from xtc_ds.launcher.tasks.base import Task
 
 __all__ = ["LossCurve", "results_table", "versions", "write_json"]
@@ -32,9 +32,7 @@ def versions() -> dict[str, str]:
 
 def write_json(file: Path, content: dict[str, Any]) -> None:
     """Write the whole file or leave it as it was."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(file)
+    write_whole_text(file, json.dumps(content, indent=2) + "\n")
 
 
 class LossCurve:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from xtc_ds.atomic import write_whole_text
 from xtc_ds.errors import ConfigError, Problem
 
 __all__ = ["config_text", "write_config"]
@@ -38,27 +38,9 @@ def write_config(config: dict[str, Any], new: str | os.PathLike[str], old: str =
             raise ConfigError([Problem(name, "is a folder; give the name of a file")])
         if target.exists() and not force:
             raise ConfigError([Problem(name, "exists already; give another name, or --force to replace it")])
-        _replace(target, config_text(config))
+        write_whole_text(target, config_text(config))
     except (OSError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ConfigError([Problem(name, f"cannot be written: {reason}")]) from None
-
-
-def _replace(target: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -11,6 +11,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import platformdirs
+
+from xtc_ds.atomic import whole_file
+
 __all__ = ["CompilerError", "build_library", "cache_folder", "find_compiler"]
 
 _SOURCE_FOLDER = Path(__file__).parent
@@ -36,13 +40,11 @@ def build_library() -> Path:
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix="build-") as folder:
+        # Several processes may build at once; each puts a whole file in place.
+        with tempfile.TemporaryDirectory(prefix="xtc_ds-build-") as folder, whole_file(target) as built:
             for name, content in sources.items():
                 (Path(folder) / name).write_bytes(content)
-            built = Path(folder) / target.name
             _compile(compiler, Path(folder) / _MAIN, built)
-            # Several processes may build at once; each puts a whole file in place.
-            os.replace(built, target)
     except OSError as error:
         raise CompilerError(f"cannot build in {target.parent}: {error}") from error
     return target
@@ -52,7 +54,7 @@ def cache_folder() -> Path:
     """Where compiled libraries are kept: ``XTC_DS_CACHE``, else the user's cache folder."""
     if given := os.environ.get("XTC_DS_CACHE"):
         return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xtc_ds"
+    return platformdirs.user_cache_path("xtc_ds")
 
 
 def find_compiler() -> list[str]:

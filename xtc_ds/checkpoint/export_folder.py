@@ -1,0 +1,35 @@
+"""The folder of an export: it appears whole or not at all, and replaces nothing that is not an export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from xtc_ds.atomic import whole_folder
+from xtc_ds.errors import ExportError
+
+__all__ = ["export_folder", "refuse_unreplaceable"]
+
+
+def refuse_unreplaceable(target: Path) -> None:
+    """Raise ExportError where a file, or the current folder, lies at ``target`` (absolute)."""
+    if target.exists() and not target.is_dir():
+        raise ExportError(f"{target} is a file; name a folder that does not exist yet")
+    if target.is_dir() and Path.cwd().is_relative_to(target.resolve()):
+        raise ExportError(f"{target} is or holds the current folder, which cannot be replaced; name another folder")
+
+
+@contextmanager
+def export_folder(target: Path, check: Callable[[Path], object]) -> Iterator[Path]:
+    """A new, empty folder to write to; it takes the place of ``target`` when the block ends without an error.
+
+    target: absolute. check: raises ExportError where something lies at ``target`` that must not be replaced.
+    Raises ExportError too where the folder cannot be written.
+    """
+    try:
+        check(target)
+        with whole_folder(target) as temporary:
+            yield temporary
+    except OSError as error:
+        raise ExportError(f"cannot write {target}: {error}") from error
