@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from xtc_ds.extensions import register_entry_points
 
-__all__ = ["FORMAT_ENTRY_POINTS", "FormatChoice", "format_choices", "register_format_choice"]
+__all__ = ["FORMAT_ENTRY_POINTS", "FormatChoice", "format_choice", "format_choices", "register_format_choice"]
 
 FORMAT_ENTRY_POINTS = "xtc_ds.formats"
 
@@ -21,6 +21,8 @@ class FormatChoice:
 
     target_bits: what it can code.
     module: the module with its ``FORMATS``, a tuple of weight formats; imported when a format is looked for by name.
+    learned: whether training learns what codes stand for; there is no grid then, to which weights could be rounded at
+        random.
     symmetric_only: whether an asymmetric ``quantization_type`` does not fit it.
     text: a sentence about it for the documentation of the key.
     """
@@ -29,6 +31,7 @@ class FormatChoice:
     target_bits: tuple[float, ...]
     module: str
     symmetric_only: bool = False
+    learned: bool = False
     text: str = ""
 
 
@@ -41,6 +44,11 @@ def register_format_choice(choice: FormatChoice) -> None:
     _CHOICES[choice.name] = choice
 
 
+def format_choice(name: str) -> FormatChoice | None:
+    """The choice of that name; None for "auto"."""
+    return next((choice for choice in format_choices() if choice.name == name), None)
+
+
 def format_choices() -> tuple[FormatChoice, ...]:
     """All choices but "auto", which follows the bits."""
     register_entry_points(FORMAT_ENTRY_POINTS)
@@ -50,3 +58,9 @@ def format_choices() -> tuple[FormatChoice, ...]:
 register_format_choice(FormatChoice("binary", (1,), "xtc_ds.formats.binary", symmetric_only=True))
 register_format_choice(FormatChoice("ternary", (1.58, 2), "xtc_ds.formats.ternary", symmetric_only=True))
 register_format_choice(FormatChoice("integer", tuple(range(2, 9)), "xtc_ds.formats.integer"))
+register_format_choice(
+    FormatChoice(
+        "kmeans", tuple(range(1, 9)), "xtc_ds.formats.kmeans", symmetric_only=True, learned=True,
+        text="kmeans, of 1 to 8 bits: a learned codebook that starts at the centroids of the weights.",
+    )
+)  # fmt: skip

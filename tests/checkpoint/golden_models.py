@@ -14,15 +14,15 @@ import torch
 from torch import nn
 
 import xtc_ds
-from xtc_ds.checkpoint.hf_quantizer import mark_frozen
-from xtc_ds.checkpoint.quantization_config import XtcQuantizationConfig
+from xtc_ds.checkpoint.quantization_config import XtcQuantizationConfig, describe_packed
+from xtc_ds.checkpoint.shell import mark_frozen, tie_packed_layers
 from xtc_ds.checkpoint.shrinkage_json import write_shrinkage
 from xtc_ds.formats import ActivationFormat, Grouping, get_format
 from xtc_ds.formats.bits import pack_bits
 from xtc_ds.plan.shrinkage import Shrinkage, ShrunkModule
 from xtc_ds.runtime.packed import PackedSpec, share_packed_tensors
 from xtc_ds.runtime.packed_layers import build_packed
-from xtc_ds.storage import Coded, Dense, Masked, Places, Sparse
+from xtc_ds.storage import Coded, Dense, Factored, Masked, Places, Shared, Sparse
 
 INTEGERS = [f"int{bits}{kind}" for bits in range(2, 9) for kind in ("", "_asymmetric")]
 ROWS, GROUPS = Grouping("row"), Grouping("group", 3)
@@ -110,6 +110,34 @@ def specs_v3() -> dict[str, PackedSpec]:
     }
 
 
+def plain_v4() -> Everything:
+    """Codebooks of all sizes, a masked one, a weight of low rank, and two layers with a bank."""
+    linears = {f"kmeans{bits}": nn.Linear(11, 6) for bits in range(1, 9)}
+    return Everything(
+        **linears, table=nn.Embedding(7, 8), masked=nn.Linear(11, 6), sparse=nn.Linear(11, 6),
+        factors=nn.Linear(11, 6), first=nn.Linear(5, 4), second=nn.Linear(5, 4), norm=nn.LayerNorm(8),
+    )  # fmt: skip
+
+
+def specs_v4() -> dict[str, PackedSpec]:
+    """What is packed of ``plain_v4``."""
+    groupings = [Grouping("tensor"), ROWS, GROUPS]
+    shape, bank = (6, 11), coded("int4", ROWS, (2, 4, 5))
+    low_rank = Factored((coded("kmeans2", ROWS, (6, 3)), Dense((3, 11))), "or,ri->oi", shape)
+    return {
+        **{
+            f"kmeans{bits}": PackedSpec("linear", coded(f"kmeans{bits}", groupings[bits % 3], shape))
+            for bits in range(1, 9)
+        },
+        "table": PackedSpec("embedding", coded("kmeans4", ROWS, (7, 8))),
+        "masked": PackedSpec("linear", Masked(coded("kmeans8", ROWS, shape))),
+        "sparse": PackedSpec("linear", sparse(coded("kmeans5", GROUPS, shape), Places(20, None)), ActivationFormat(8)),
+        "factors": PackedSpec("linear", low_rank, ActivationFormat(8)),
+        "first": PackedSpec("linear", Shared("bank", bank, 0)),
+        "second": PackedSpec("linear", Shared("bank", bank, 1)),
+    }
+
+
 SHRUNK_V2 = Shrinkage(
     {
         "conv": ShrunkModule("Conv2d", (4, 3, 3, 3), (3, 3, 3, 3)),
@@ -137,6 +165,7 @@ def frozen(plain: nn.Module, specs: Mapping[str, PackedSpec], float_dtype: str, 
         setattr(plain, name, layer)
     for name, owner in ties.items():
         share_packed_tensors(plain.get_submodule(name), plain.get_submodule(owner))
+    tie_packed_layers(plain, describe_packed(plain, float_dtype))
     config = XtcQuantizationConfig(float_dtype=float_dtype, pruned=write_shrinkage(shrinkage) if shrinkage else None)
     mark_frozen(plain, config)
     return plain.eval()
@@ -149,6 +178,9 @@ def _fill(layer: nn.Module, plain: nn.Module, generator: torch.Generator) -> Non
     if spec.activation is not None and spec.activation.calibration == "static":
         layer.activation_quantizer.x_min_max.copy_(torch.tensor([-1.5, 2.25]))  # type: ignore[union-attr, operator]
     weight, mask = spec.weight, _mask(spec, generator)
+    if weight.version == 4:
+        _fill_parts(layer, mask, generator)
+        return
     if spec.coded is None:
         tensors = {"weight": plain.weight} if spec.sparse is None else spec.sparse.pack(plain.weight, {}, mask)  # type: ignore[arg-type, dict-item]
         for part, value in tensors.items():
@@ -175,6 +207,25 @@ def _fill(layer: nn.Module, plain: nn.Module, generator: torch.Generator) -> Non
         layer.weight_mask.copy_(pack_bits(kept, 1))  # type: ignore[operator]
 
 
+def _fill_parts(layer: nn.Module, mask: torch.Tensor | None, generator: torch.Generator) -> None:
+    """Any codes and round floats in every part."""
+    spec: PackedSpec = layer.spec  # type: ignore[assignment]
+    for part in spec.weight.parts():
+        tensor = layer.get_parameter(part.name) if part.values else layer.get_buffer(part.name)
+        if part.codes is not None:
+            weight_format, count = part.codes
+            low, high = weight_format.code_range
+            value = weight_format.pack(torch.randint(low, high + 1, (count,), generator=generator).to(torch.int8))
+        elif part.name == "weight_mask" and spec.sparse is not None:
+            assert mask is not None
+            value = spec.sparse.places.pack(mask)
+        elif part.name == "weight_mask":
+            value = pack_bits(torch.randint(0, 2, (math.prod(spec.shape),), generator=generator).to(torch.uint8), 1)
+        else:
+            value = torch.randint(-64, 65, part.shape, generator=generator) / 16
+        tensor.data.copy_(value)
+
+
 def _mask(spec: PackedSpec, generator: torch.Generator) -> torch.Tensor | None:
     """Random places as the spec's storage has them."""
     if spec.sparse is None:
@@ -192,8 +243,9 @@ MODELS = {
     "v1": lambda: frozen(plain_v1(), specs_v1(), "float16", Shrinkage()),
     "v2": lambda: frozen(plain_v2(), specs_v2(), "float32", SHRUNK_V2),
     "v3": lambda: frozen(plain_v3(), specs_v3(), "bfloat16", Shrinkage()),
+    "v4": lambda: frozen(plain_v4(), specs_v4(), "float16", Shrinkage()),
 }
-PLAIN = {"v1": plain_v1, "v2": plain_v2, "v3": plain_v3}
+PLAIN = {"v1": plain_v1, "v2": plain_v2, "v3": plain_v3, "v4": plain_v4}
 
 
 def main(folder: Path) -> None:

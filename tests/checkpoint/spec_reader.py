@@ -57,7 +57,7 @@ def codes_of(data: Array, name: str, count: int) -> Array:
         digits = [(int(byte) // 3**i) % 3 for byte in data for i in range(5)]
         assert not any(digits[count:]), "padding"
         return np.array(digits[:count], dtype=np.int64) - 1
-    bits = int(name.removeprefix("int").removesuffix("_asymmetric"))
+    bits = int(name.removeprefix("int").removeprefix("kmeans").removesuffix("_asymmetric"))
     assert len(data) == math.ceil(count * bits / 8)
     return stream(data, bits, count) - 2 ** (bits - 1)
 
@@ -75,19 +75,31 @@ def places_of(data: Array, sparse: dict[str, Any], count: int) -> Array:
     return mask.reshape(-1)
 
 
-def weight_of(name: str, entry: dict[str, Any], tensors: dict[str, Array]) -> Array:
-    """The float32 weight of a packed layer, outputs first."""
+Banks = dict[str, str]
+
+
+def weight_of(name: str, entry: dict[str, Any], tensors: dict[str, Array], banks: Banks) -> Array:
+    """The float32 weight of a packed layer, outputs first. name: of its tensor ``weight`` (``weight_0`` of a factor).
+
+    banks: where the tensors of a bank are, a name as this one.
+    """
+    if entry.get("stored") == "shared":
+        whole = weight_of(banks[entry["bank"]], entry["around"], tensors, banks)
+        return whole if entry["index"] is None else whole[entry["index"]]
+    if entry.get("stored") == "factored":
+        factors = [weight_of(f"{name}_{i}", each, tensors, banks) for i, each in enumerate(entry["factors"])]
+        return np.einsum(entry["equation"], *factors).reshape(entry["shape"])
     shape, sparse = tuple(entry["shape"]), entry.get("sparse")
     count = math.prod(shape)
     by_input = sparse is not None and sparse["pattern"] is not None and len(shape) == 4
     order = (shape[0], shape[2], shape[3], shape[1]) if by_input else shape
     mask = None
     if sparse is not None:
-        mask = places_of(tensors[f"{name}.weight_mask"], sparse, count)
+        mask = places_of(tensors[f"{name}_mask"], sparse, count)
         assert int(mask.sum()) == sparse["kept"]
     elif entry.get("masked"):
-        mask = stream(tensors[f"{name}.weight_mask"], 1, count).astype(bool)
-    stored = tensors[f"{name}.weight"]
+        mask = stream(tensors[f"{name}_mask"], 1, count).astype(bool)
+    stored = tensors[name]
     if entry["format"] is not None:
         kept_format = entry["format"] if sparse is None else sparse["format"]
         stored = codes_of(stored, kept_format, count if sparse is None else sparse["kept"])
@@ -99,21 +111,40 @@ def weight_of(name: str, entry: dict[str, Any], tensors: dict[str, Array]) -> Ar
     stored = stored.reshape(order).transpose(0, 3, 1, 2) if by_input else stored.reshape(shape)
     if entry["format"] is None:
         return stored.astype(np.float32)
-    scale = tensors[f"{name}.weight_scale"].astype(np.float32).reshape(-1, 1)
     groups = {"tensor": 1, "row": shape[0], "group": entry["groups"]}[entry["grouping"]]
-    assert len(scale) == groups
     value = stored.astype(np.float32).reshape(groups, -1)
+    if entry["format"].startswith("kmeans"):
+        bits = int(entry["format"].removeprefix("kmeans"))
+        codebook = tensors[f"{name}_codebook"].astype(np.float32)
+        assert codebook.shape == (groups, 2**bits)
+        value = np.take_along_axis(codebook, stored.reshape(groups, -1) + 2 ** (bits - 1), axis=1)
+        return hidden(value.reshape(shape), mask, order, by_input)
+    scale = tensors[f"{name}_scale"].astype(np.float32).reshape(-1, 1)
+    assert len(scale) == groups
     if entry["format"].endswith("_asymmetric"):
         bits = int(entry["format"].removeprefix("int").removesuffix("_asymmetric"))
-        zero = tensors[f"{name}.weight_zero"].astype(np.float32).reshape(-1, 1)
+        zero = tensors[f"{name}_zero"].astype(np.float32).reshape(-1, 1)
         value = (value + np.float32(2 ** (bits - 1))) * scale + zero
     else:
         value = value * scale
-    value = value.reshape(shape)
-    if mask is not None:
-        kept = mask.reshape(order).transpose(0, 3, 1, 2) if by_input else mask.reshape(shape)
-        value = np.where(kept, value, np.float32(0))
-    return value
+    return hidden(value.reshape(shape), mask, order, by_input)
+
+
+def hidden(value: Array, mask: Array | None, order: tuple[int, ...], by_input: bool) -> Array:
+    """``value`` with zeros where the mask has none."""
+    if mask is None:
+        return value
+    kept = mask.reshape(order).transpose(0, 3, 1, 2) if by_input else mask.reshape(value.shape)
+    return np.where(kept, value, np.float32(0))
+
+
+def find_banks(entry: dict[str, Any], name: str, banks: Banks) -> None:
+    """Note where the first layer with each bank has its tensors."""
+    if entry.get("stored") == "shared":
+        banks.setdefault(entry["bank"], name)
+        find_banks(entry["around"], name, banks)
+    for i, factor in enumerate(entry.get("factors", ())):
+        find_banks(factor, f"{name}_{i}", banks)
 
 
 def read_folder(folder: Path) -> dict[str, Array]:
@@ -135,12 +166,16 @@ def read_folder(folder: Path) -> dict[str, Array]:
             assert f"{zlib.crc32(line.encode()):08x}" == metadata["xtc_config_crc32"]
         tensors |= found
     entries = {module: entry for entry in config["layers"] for module in entry["modules"]}
+    banks: Banks = {}
+    for module, entry in entries.items():
+        find_banks(entry, f"{module}.weight", banks)
     result = {}
+    for module, entry in entries.items():
+        if module not in config["tied"]:
+            result[f"{module}.weight"] = weight_of(f"{module}.weight", entry, tensors, banks)
     for name, value in tensors.items():
         module, _, key = name.rpartition(".")
-        if module in entries and key == "weight":
-            result[name] = weight_of(module, entries[module], tensors)
-        elif not (module in entries and key.startswith("weight_")):
+        if not (module in entries and (key == "weight" or key.startswith("weight_"))):
             result[name] = value.astype(np.float32)
     for name, owner in config["tied"].items():
         result[f"{name}.weight"] = result[f"{owner}.weight"]

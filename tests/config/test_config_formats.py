@@ -36,8 +36,8 @@ def test_a_choice_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     assert node["description"] == before["description"] + " zigzag: by turns."
     assert check_block(_block(3, "zigzag")) == ([], [])
     (error,) = check_block(_block(5, "zigzag"))[0]
-    assert error.message == 'does not fit target_bits 5; found "zigzag"; allowed: "auto", "integer"'
+    assert error.message == 'does not fit target_bits 5; found "zigzag"; allowed: "auto", "integer", "kmeans"'
     (error,) = check_block(_block(4, "zigzag", "asymmetric"))[0]
-    assert error.message == ('does not fit quantization_type "asymmetric"; found "zigzag"; allowed: "auto", "integer"')
+    assert error.message == 'does not fit quantization_type "asymmetric"; found "zigzag"; allowed: "auto", "integer"'
     (error,) = check_block(_block(4, "zigzga"))[0]
     assert error.message.endswith('did you mean "zigzag"?')

@@ -16,6 +16,7 @@ import torch.distributed as dist
 
 import xtc_ds
 from tests.engine.collectives import STAGES, collectives_run
+from tests.engine.learned_runs import LEARNED_RUNS, learned_run
 from tests.engine.moq import two_rank_run
 from tests.engine.pruning_runs import PRUNING_RUNS, pruning_run
 from tests.engine.rank_training import train
@@ -186,6 +187,10 @@ def pruning(out: Path) -> dict[str, Any]:
     return {name: pruning_run(name, out) for name in PRUNING_RUNS}
 
 
+def learned(out: Path) -> dict[str, Any]:
+    return {name: learned_run(name, out) for name in LEARNED_RUNS}
+
+
 def teachers(out: Path) -> dict[str, Any]:
     figures = {f"teacher-{kind}-{stage}": teacher_run(kind, stage, out) for kind, stage in TEACHER_RUNS}
     return figures | {"refused_int8": refused_int8()}
@@ -202,6 +207,7 @@ SCENARIOS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "resumed": resumed,
     "moq": moq,
     "pruning": pruning,
+    "learned": learned,
     "teachers": teachers,
     "collectives": collectives,
 }

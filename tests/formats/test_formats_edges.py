@@ -126,8 +126,9 @@ def test_other_dtypes_are_encoded_as_float32_and_decoded_to_what_is_asked(name: 
     w_GN = random_weights(3, 20).to(dtype)
     encoded, expected = get_format(name).encode(w_GN), get_format(name).encode(w_GN.float())
     assert torch.equal(encoded.codes, expected.codes)
-    assert encoded.scale.dtype == torch.float32
-    assert torch.equal(encoded.scale, expected.scale)
+    for part, values in expected.parts.items():
+        assert encoded.parts[part].dtype == torch.float32
+        assert torch.equal(encoded.parts[part], values)
     assert encoded.decode(dtype).dtype == dtype
     assert torch.equal(encoded.decode(dtype), expected.decode().to(dtype))
     assert fake_quantize_weight(w_GN, get_format(name), Grouping("row")).dtype == dtype

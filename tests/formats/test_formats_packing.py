@@ -56,7 +56,7 @@ def numpy_pack(weight_format: WeightFormat, codes: NDArray[np.int8]) -> bytes:
 
 def test_storable_formats_are_the_ones_meant() -> None:
     integers = {f"int{bits}{kind}" for bits in range(2, 9) for kind in ("", "_asymmetric")}
-    assert set(STORABLE) == {"binary", "ternary"} | integers
+    assert set(STORABLE) == {"binary", "ternary"} | integers | {f"kmeans{bits}" for bits in range(1, 9)}
 
 
 @pytest.mark.parametrize("name", STORABLE)

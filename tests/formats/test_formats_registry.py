@@ -19,9 +19,13 @@ def test_names_give_the_format_of_that_name() -> None:
         assert low < high
         assert weight_format.bits == pytest.approx(math.log2(high - low + 1 - (name == "binary")))
         shifted = name.endswith("_asymmetric")
-        assert [part.name for part in weight_format.parts] == (["scale", "zero"] if shifted else ["scale"])
-        assert weight_format.affine and weight_format.scaled_codes != shifted
-        assert (weight_format.zero_format is None) == shifted
+        parts = [part.name for part in weight_format.parts]
+        if weight_format.affine:
+            assert parts == (["scale", "zero"] if shifted else ["scale"])
+            assert weight_format.scaled_codes != shifted
+            assert (weight_format.zero_format is None) == shifted
+        else:
+            assert (parts, weight_format.scaled_codes) == (["codebook"], False)
         assert name in repr(weight_format)
 
 

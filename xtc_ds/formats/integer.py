@@ -8,12 +8,12 @@ from torch import Tensor
 from xtc_ds.errors import FormatError
 from xtc_ds.formats.affine import AffineFormat
 from xtc_ds.formats.base import Encoded
-from xtc_ds.formats.bits import check_padding, pack_bits, packed_size, unpack_bits
+from xtc_ds.formats.bit_codes import BitCodes
 
 __all__ = ["FORMATS", "AsymmetricFormat", "IntegerFormat"]
 
 
-class IntegerFormat(AffineFormat):
+class IntegerFormat(AffineFormat, BitCodes):
     """``w_hat = s * clamp(round(w / s), -2**(b-1), 2**(b-1) - 1)`` with ``s = 2 max|w| / 2**b`` per group.
 
     The scale divides by ``2**b``, as DeepSpeed's symmetric quantizer does, so the largest positive weight
@@ -26,11 +26,8 @@ class IntegerFormat(AffineFormat):
     def __init__(self, bits: int) -> None:
         if not 2 <= bits <= 16:
             raise FormatError(f"integer formats have 2 to 16 bits; found {bits}")
-        self.int_bits = bits
-        self.bits = float(bits)
-        self.name = f"int{bits}"
+        self.set_bits(bits, f"int{bits}")
         self.zero_format = self.name
-        self.code_range = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
     @property
     def code_dtype(self) -> torch.dtype:
@@ -54,28 +51,6 @@ class IntegerFormat(AffineFormat):
         step_G1 = torch.where(scale_G1 == 0, 1.0, scale_G1)
         codes = _round(w_GN.float() / step_G1, noise_GN).clamp_(*self.code_range)
         return Encoded(codes.to(self.code_dtype), {"scale": scale_G1}, self)
-
-    def pack(self, codes: Tensor) -> Tensor:
-        self._check_storable()
-        self.check_codes(codes)
-        values = (codes.reshape(-1).to(torch.int16) - self.code_range[0]).to(torch.uint8)
-        return pack_bits(values, self.int_bits)
-
-    def unpack(self, packed: Tensor, numel: int) -> Tensor:
-        self._check_storable()
-        self.check_packed(packed, numel)
-        values = unpack_bits(packed, self.int_bits, numel)
-        return (values.to(torch.int16) + self.code_range[0]).to(torch.int8)
-
-    def check_stored(self, largest: int, last: int, numel: int) -> None:
-        check_padding(last, self.int_bits, numel)
-
-    def packed_bytes(self, numel: int) -> int:
-        return packed_size(numel, self.int_bits)
-
-    def _check_storable(self) -> None:
-        if self.int_bits > 8:
-            raise FormatError(f"{self.name} is a training format; files hold at most 8 bits a weight")
 
 
 class AsymmetricFormat(IntegerFormat):

@@ -12,6 +12,9 @@ __all__ = ["format_for_bits", "format_names", "get_format", "register_format"]
 
 _FORMATS: dict[str, WeightFormat] = {}
 _MODULES: set[str] = set()
+# Values of the config's "format" that DeepSpeed's rule of bits chooses from. Formats of any other are named by it and
+# their bits, such as kmeans4.
+_BY_BITS = ("auto", "binary", "ternary", "integer")
 
 
 def register_format(weight_format: WeightFormat) -> None:
@@ -40,11 +43,14 @@ def format_for_bits(bits: float, symmetric: bool = True, family: str = "auto") -
     """The format that ``bits`` mean in a config.
 
     ``family`` "auto" follows DeepSpeed: 1 is binary, 2 (and 1.58) ternary, 3 and more a uniform grid;
-    "integer" takes the uniform grid at 2 bits too. Bits on the way down from ``start_bits`` use the same rule.
+    "integer" takes the uniform grid at 2 bits too. Any other is the name of a format without its bits. Bits on the
+    way down from ``start_bits`` use the same rule.
     Raises FormatError for any bits but 1, a fraction between 1 and 2 (ternary), and whole numbers from 2 to 16.
     """
     if not (1 <= bits <= 2 or (2 < bits <= 16 and bits == int(bits))):
         raise FormatError(f"no weight format has {bits} bits; allowed: 1, 1.58, whole numbers from 2 to 16")
+    if family not in _BY_BITS:
+        return get_format(f"{family}{bits:g}")
     if bits == 1:
         return get_format("binary")
     if bits < 2 or (bits == 2 and symmetric and family != "integer"):

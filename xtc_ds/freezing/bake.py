@@ -10,13 +10,12 @@ from torch import Tensor, nn
 
 from xtc_ds.compression_state import state_of, update_state
 from xtc_ds.errors import ExportError
-from xtc_ds.formats import fake_quantize_weight
 from xtc_ds.freezing.density import warn_of_density
 from xtc_ds.freezing.freeze import is_frozen, unwrap
 from xtc_ds.freezing.pruned_parts import PrunedParts
 from xtc_ds.freezing.shrinkage import set_attributes
 from xtc_ds.layer_kinds import layer_kind, layer_kind_of
-from xtc_ds.layers import CompressedLayer, compressed_layers, restore_class
+from xtc_ds.layers import LEARNED_PARTS, CompressedLayer, compressed_layers, restore_class
 from xtc_ds.layers.masks import remove_pruning
 from xtc_ds.zero import is_partitioned, modifiable
 
@@ -102,7 +101,9 @@ def _quantized(module: nn.Module, key: str, value: Tensor) -> Tensor:
     if rule is None:
         return value
     kind = layer_kind(rule.kind)
-    return kind.as_stored(fake_quantize_weight(kind.outputs_first(value), rule.target_format, rule.grouping))
+    assert isinstance(module, CompressedLayer)
+    w_OI = kind.outputs_first(value)
+    return kind.as_stored(module.shipped_encoding(w_OI).decode(value.dtype).reshape(w_OI.shape))
 
 
 def _release(layer: CompressedLayer) -> None:
@@ -112,6 +113,7 @@ def _release(layer: CompressedLayer) -> None:
         restore_class(layer)
         return
     remove_pruning(layer)
+    layer._modules.pop(LEARNED_PARTS, None)
     layer.weight_rule = None
     layer.activation_rule = replace(rule, offset=0)
     layer.set_step(0)

@@ -136,8 +136,7 @@ class Freezer:
             tensors = stored.pack(whole.detach(), {}, self.parts.weight_mask(name))
         else:
             with gathered([weight]):
-                w_OI = outputs_first(weight.detach())
-                encoded = module.weight_rule.target_format.encode(module.weight_rule.grouping.split(w_OI))
+                encoded = module.shipped_encoding(outputs_first(weight.detach()))
             if not all(bool(part.isfinite().all()) for part in encoded.parts.values()):
                 raise ExportError(f"{name}.weight holds NaN or infinite values; it cannot be packed")
             tensors = pack_weight(encoded, module.weight_rule, stored, self.parts, name)

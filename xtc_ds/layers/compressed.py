@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from xtc_ds.errors import EngineError
 from xtc_ds.formats import (
+    Encoded,
     WeightFormat,
     fake_quantize_activation,
     fake_quantize_weight,
@@ -17,12 +18,17 @@ from xtc_ds.formats import (
 )
 from xtc_ds.kernels.training import integer_linear
 from xtc_ds.layers.integer_forward import IntegerForward
+from xtc_ds.layers.learned_parts import LearnedParts
 from xtc_ds.layers.masks import PrunedLayer
 from xtc_ds.layers.range_observer import RangeObserver
 from xtc_ds.layers.reading import ReadingLayer
 from xtc_ds.plan.rows import ActivationRow, WeightRow
+from xtc_ds.zero import gathered
 
-__all__ = ["CompressedLayer", "compressed_layers", "set_step"]
+__all__ = ["LEARNED_PARTS", "CompressedLayer", "compressed_layers", "set_step"]
+
+#: the submodule of a layer whose weight format learns something
+LEARNED_PARTS = "weight_quantizer"
 
 
 class CompressedLayer(PrunedLayer, ReadingLayer, IntegerForward):
@@ -51,6 +57,8 @@ class CompressedLayer(PrunedLayer, ReadingLayer, IntegerForward):
         self.rounding_seed = rounding_seed(rule.module, step) if rule and rule.rounding == "stochastic" else None
         self.activation_on = self.activation_rule is not None and step >= self.activation_rule.offset
         self.pruning_step = step
+        if self.weight_format is not None and self.learned_parts is not None and not self.learned_parts.started:
+            self.start_learning()
         plain = not self.pruning_rules and self.float_share == 0 and self.rounding_seed is None
         activation_format = self.activation_rule.format if self.activation_on and self.activation_rule else None
         self.on_codes = plain and self.integers_possible(activation_format)
@@ -81,7 +89,34 @@ class CompressedLayer(PrunedLayer, ReadingLayer, IntegerForward):
         if self.rounding_seed is not None and self.training and self.weight_format.has_grid:
             rows_O = torch.arange(len(w_OI), device=w_OI.device) if rows_O is None else rows_O
             noise = uniform_noise(self.rounding_seed, rows_O, w_OI.shape[1:].numel())
+        if self.learned_parts is not None:
+            result: Tensor = self.learned_parts(w_OI, rows_O, noise, self.float_share)
+            return result
         return fake_quantize_weight(w_OI, self.weight_format, self.weight_rule.grouping, noise, self.float_share)
+
+    @property
+    def learned_parts(self) -> LearnedParts | None:
+        """What the format of the weight learns; None where that is nothing."""
+        found = self._modules.get(LEARNED_PARTS)  # type: ignore[attr-defined]
+        assert found is None or isinstance(found, LearnedParts)
+        return found
+
+    def start_learning(self) -> None:
+        """Let the learned parts start from the weights as they are now. With ZeRO-3 a call for all ranks."""
+        weight: Tensor = self.weight  # type: ignore[attr-defined]
+        assert self.learned_parts is not None
+        if not weight.is_meta:
+            with gathered([weight]):
+                self.learned_parts.start(self.layer_kind.outputs_first(weight.detach()))
+
+    def shipped_encoding(self, w_OI: Tensor) -> Encoded:
+        """The codes of the whole weight as it is shipped, groups first. With ZeRO-3 a call for all ranks."""
+        rule, learned = self.weight_rule, self.learned_parts
+        assert rule is not None
+        if learned is None:
+            return rule.target_format.encode(rule.grouping.split(w_OI))
+        with gathered(learned.parameters()):
+            return learned.encoded(w_OI)
 
     def quantized_input(self, x: Tensor) -> Tensor:
         """The input as its codes stand for it."""

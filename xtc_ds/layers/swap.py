@@ -7,7 +7,7 @@ import inspect
 from torch import nn
 
 from xtc_ds.layer_kinds import compressed_class, kind_of
-from xtc_ds.layers.compressed import CompressedLayer
+from xtc_ds.layers.compressed import LEARNED_PARTS, CompressedLayer
 from xtc_ds.layers.masks import remove_pruning
 
 __all__ = ["restore_class", "swap_class"]
@@ -30,6 +30,7 @@ def restore_class(module: nn.Module) -> nn.Module:
     """Make a compressed layer the plain layer that it was, in place; its rules are forgotten, its masks removed."""
     if isinstance(module, CompressedLayer):
         remove_pruning(module)
+        module._modules.pop(LEARNED_PARTS, None)
         # Compressed classes are (CompressedLayer, the plain class).
         plain = type(module).__bases__[-1]
         ours = set(type(module).__mro__) - set(plain.__mro__)

@@ -122,6 +122,7 @@ class WeightRow(CodedRow):
     rounding: "stochastic" rounds at random while training; what is shipped is rounded to the nearest.
     change_ratio: how much the share of the unquantized weight falls per step after each change of bits; None: no
         mixing.
+    assignment: of weights to what a format learns: once ("fixed") or in every forward ("nearest").
     """
 
     module: str
@@ -134,6 +135,7 @@ class WeightRow(CodedRow):
     family: str
     rounding: Rounding = "nearest"
     change_ratio: float | None = None
+    assignment: Literal["fixed", "nearest"] = "fixed"
 
     def format_at(self, step: int) -> WeightFormat | None:
         """The format in force after ``step`` applied optimizer steps; None before the offset."""

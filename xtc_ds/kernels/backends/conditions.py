@@ -39,6 +39,8 @@ def not_a_product_of_codes(spec: ProductSpec) -> str | None:
 
 def rows_not_alone(spec: ProductSpec) -> str | None:
     """Why a row of a table cannot be decoded without the others."""
+    if spec.weight_format is None:
+        return "the weight is not stored as codes"
     if spec.masked:
         return "a mask lies beside the codes"
     return None if spec.grouping.per_row else "its rows have more than one scale"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from xtc_ds.config.json_value import Finding
 from xtc_ds.config.locate import show_value
 from xtc_ds.config.written import Written
-from xtc_ds.format_choices import format_choices
+from xtc_ds.format_choices import format_choice, format_choices
 
 __all__ = ["check_group", "warn_group"]
 
@@ -26,6 +26,7 @@ def check_group(written: Written) -> Iterator[Finding]:
         what = f"{group} has {target} target_bits, which needs symmetric"
         yield written.place("quantization_type"), f'{what}; found "asymmetric"; allowed: "symmetric"'
     yield from _check_format(written)
+    yield from _check_learned(written)
     if written["granularity"] == "row" and written["quantize_groups"] != 1:
         what = f'granularity "row" ({group}) has one scale per row already'
         allowed = 'allowed: 1, or granularity "tensor"'
@@ -52,13 +53,26 @@ def _check_format(written: Written) -> Iterator[Finding]:
     yield written.place("format"), f"{what}; found {show_value(asked)}; allowed: {allowed}"
 
 
+def _check_learned(written: Written) -> Iterator[Finding]:
+    """Keys that only formats with learned parts have a use for, and those that such a format has none for."""
+    choice = format_choice(written["format"])
+    learned = choice is not None and choice.learned
+    if not learned and "assignment" in written:
+        what = f"has no effect on format {show_value(written['format'])}, which learns nothing"
+        yield written.place("assignment"), f"{what}; leave it out"
+    if learned and written["start_bits"] != written["target_bits"]:
+        what = f"format {show_value(written['format'])} has one codebook from the start"
+        found, allowed = written.shown("start_bits"), written.shown("target_bits")
+        yield written.place("start_bits"), f"{what}; found {found}; allowed: {allowed} (target_bits)"
+
+
 def warn_group(written: Written) -> Iterator[Finding]:
     """Keys that do nothing for the group, and keys that the old library left out in its forward mode."""
     stochastic, mixing = written["rounding"] == "stochastic", written["fp16_mixed_quantize"]
     if written["quantize_weight_in_forward"]:
         yield from _left_out(written)
-    elif stochastic and _without_grid(written):
-        what = f"has no effect on group {show_value(written.name)}, which is binary or ternary"
+    elif stochastic and (gridless := _gridless(written)):
+        what = f"has no effect on group {show_value(written.name)}, which is {gridless}"
         yield written.place("rounding"), f'{what}; found "stochastic"'
     if mixing.enabled and mixing.quantize_change_ratio == 0:
         message = "the share of real weights never falls; found 0; allowed: more than 0"
@@ -79,7 +93,11 @@ def _left_out(written: Written) -> Iterator[Finding]:
         yield written.place("fp16_mixed_quantize", "enabled"), f"{old}; found true; {same} false"
 
 
-def _without_grid(written: Written) -> bool:
-    """Whether the group starts binary or ternary, so that there is nothing to round up or down to."""
+def _gridless(written: Written) -> str | None:
+    """What the group starts as where that has no grid, so that there is nothing to round up or down to."""
+    choice = format_choice(written["format"])
+    if choice is not None and choice.learned:
+        return choice.name
     start, symmetric = written["start_bits"], written["quantization_type"] == "symmetric"
-    return start in (1, 1.58) or (start == 2 and symmetric and written["format"] != "integer")
+    gridless = start in (1, 1.58) or (start == 2 and symmetric and written["format"] != "integer")
+    return "binary or ternary" if gridless else None

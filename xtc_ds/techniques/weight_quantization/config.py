@@ -18,8 +18,9 @@ from xtc_ds.techniques.weight_quantization.checks import check_group, warn_group
 from xtc_ds.techniques.weight_quantization.migrate import migrate_weights
 from xtc_ds.techniques.weight_quantization.moq import OLD_TOP_LEVEL, migrate_moq
 
-__all__ = ["WEIGHT_QUANTIZATION", "Granularity", "MixedQuantize", "Rounding", "WeightGroup"]
+__all__ = ["WEIGHT_QUANTIZATION", "Assignment", "Granularity", "MixedQuantize", "Rounding", "WeightGroup"]
 
+Assignment = Literal["fixed", "nearest"]
 Granularity = Literal["auto", "tensor", "row"]
 Rounding = Literal["nearest", "stochastic"]
 
@@ -86,6 +87,14 @@ class WeightGroup(Group):
         examples=("integer",),
         choices=_formats,
         value_aliases={"binarization": "binary", "ternarization": "ternary"},
+    )
+    assignment: Assignment = key(
+        "For formats that learn what codes stand for. fixed: weights keep the codes that they get when the technique "
+        "starts, and only the codebook is trained. nearest: each forward takes the nearest value, and weights are "
+        "trained along.",
+        "fixed",
+        scope="params",
+        examples=("fixed", "nearest"),
     )
     schedule_offset: int = schedule_offset(0, examples=(0, 1000))
     quantize_groups: int = key(

@@ -38,7 +38,7 @@ def plan_weights(context: PlanContext) -> Planned:
         symmetric = group.quantization_type == "symmetric"
         row = WeightRow(
             name, kind, group.name, shape, schedule, grouping, symmetric, group.format, group.rounding,
-            group.quantize_change_ratio,
+            group.quantize_change_ratio, group.assignment,
         )  # fmt: skip
         rows.append(row)
     return Planned([*rows], problems + _check_ties(rows, modules), warnings)
@@ -74,4 +74,4 @@ def _check_ties(rows: Sequence[WeightRow], modules: dict[str, nn.Module]) -> lis
 def _treatment(row: WeightRow | None) -> object:
     if row is None:
         return None
-    return (row.schedule, row.grouping, row.symmetric, row.family, row.rounding, row.change_ratio)
+    return (row.schedule, row.grouping, row.symmetric, row.family, row.rounding, row.change_ratio, row.assignment)

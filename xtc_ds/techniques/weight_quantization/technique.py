@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import nn
 
-from xtc_ds.layers import swap_class
+from xtc_ds.layers import LearnedParts, swap_class
 from xtc_ds.plan import PlanContext, Planned, WeightRow
-from xtc_ds.techniques.base import Technique
+from xtc_ds.techniques.base import Technique, TrainingRun
 from xtc_ds.techniques.registry import register_technique
+from xtc_ds.techniques.weight_quantization.learned import (
+    add_learned_parts,
+    broadcast_learned_parts,
+    learned_parameters,
+)
 from xtc_ds.techniques.weight_quantization.plan import plan_weights
 
 
@@ -21,8 +26,20 @@ class _WeightQuantization(Technique):
         return plan_weights(context)
 
     def apply(self, model: nn.Module, rows: Sequence[WeightRow], teacher: nn.Module | None) -> None:
+        learned: dict[int, LearnedParts] = {}
         for row in rows:
-            swap_class(model.get_submodule(row.module)).weight_rule = row
+            layer = swap_class(model.get_submodule(row.module))
+            layer.weight_rule = row
+            add_learned_parts(layer, row, learned)
+
+    def changes_parameters(self, rows: Sequence[WeightRow]) -> bool:
+        return any(row.target_format.learned for row in rows)
+
+    def added_parameters(self, model: nn.Module) -> Iterable[tuple[str, nn.Parameter, nn.Parameter | None]]:
+        return learned_parameters(model)
+
+    def start(self, run: TrainingRun) -> None:
+        broadcast_learned_parts(run.model)
 
 
 register_technique(_WeightQuantization())

@@ -1,0 +1,132 @@
+"""A codebook per group: each weight is the number of its centroid (k-means; Han et al. 2016, "Deep Compression").
+
+Shape legend: G = groups of weights with a codebook of their own, N = weights in a group, K = centroids of a codebook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xtc_ds.errors import FormatError
+from xtc_ds.formats.base import Encoded, Part
+from xtc_ds.formats.bit_codes import BitCodes
+from xtc_ds.formats.grouping import Grouping
+from xtc_ds.formats.straight_through import straight_through
+
+__all__ = ["FORMATS", "KMeansFormat", "lloyd"]
+
+# Lloyd's iterations end by themselves when no weight changes its centroid; this is against slow cases.
+_MOST_ITERATIONS = 300
+
+
+class KMeansFormat(BitCodes):
+    """``w_hat = codebook[index]`` with ``2**b`` centroids per group; stored codes are ``index - 2**(b-1)``, fit int8.
+
+    The codebook starts evenly between the smallest and the largest weight and is moved by Lloyd's iterations. In
+    training it is learned: the gradient of a centroid is the sum of the gradients of its weights (Han et al., eq. 3).
+    """
+
+    zero_format = None  # no centroid is zero for certain
+
+    def __init__(self, bits: int) -> None:
+        if not 1 <= bits <= 8:
+            raise FormatError(f"codebooks have 1 to 8 bits; found {bits}")
+        self.set_bits(bits, f"kmeans{bits}")
+        self.parts = (Part("codebook", 2**bits, learned=True),)
+
+    def encode(self, w_GN: Tensor) -> Encoded:
+        return self.encode_with(w_GN, {"codebook": lloyd(w_GN, 2**self.int_bits)})
+
+    def encode_with(self, w_GN: Tensor, learned: Mapping[str, Tensor]) -> Encoded:
+        """The codes of the nearest centroids; a weight in the middle of two goes to the lower one."""
+        sorted_GK, order_GK = learned["codebook"].detach().float().sort(dim=1)
+        middles = (sorted_GK[:, 1:] + sorted_GK[:, :-1]) / 2
+        place_GN = torch.searchsorted(middles.contiguous(), w_GN.detach().float().contiguous())
+        codes_GN = (order_GK.gather(1, place_GN) + self.code_range[0]).to(torch.int8)
+        return Encoded(codes_GN, learned, self)
+
+    def decode(self, codes_GN: Tensor, parts: Mapping[str, Tensor]) -> Tensor:
+        index_GN = codes_GN.long() - self.code_range[0]
+        return parts["codebook"].float().expand(len(index_GN), -1).gather(1, index_GN)
+
+    def fake_quantize(
+        self,
+        w: Tensor,
+        grouping: Grouping,
+        noise: Tensor | None = None,
+        float_share: float = 0.0,
+        learned: Mapping[str, Tensor] | None = None,
+        codes: Tensor | None = None,
+    ) -> Tensor:
+        """The centroids of the weights; ``codes`` say which, or else each weight takes the nearest.
+
+        Then the gradient goes straight through to ``w`` as well, so that weights move to other centroids.
+        """
+        if not learned:
+            return straight_through(w, self, grouping, noise, float_share)
+        w_GN = grouping.split(w)
+        moving = codes is None
+        codes_GN = self.encode_with(w_GN, learned).codes if codes is None else grouping.split(codes)
+        w_hat_GN: Tensor = _LookUp.apply(w_GN, learned["codebook"], codes_GN, self, moving)  # type: ignore[no-untyped-call]
+        w_hat = w_hat_GN.to(w.dtype).reshape(w.shape)
+        return w_hat if float_share == 0 else float_share * w + (1 - float_share) * w_hat
+
+
+class _LookUp(torch.autograd.Function):
+    """``codebook[index]`` that keeps int8 codes for the backward pass, not indices of 64 bits."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, w_GN: Tensor, codebook_GK: Tensor, codes_GN: Tensor, weight_format: KMeansFormat, moving: bool
+    ) -> Tensor:
+        ctx.save_for_backward(codes_GN)
+        ctx.low, ctx.codebook = weight_format.code_range[0], (codebook_GK.shape, codebook_GK.dtype)
+        ctx.moving, ctx.weight_dtype = moving, w_GN.dtype
+        return weight_format.decode(codes_GN, {"codebook": codebook_GK})
+
+    @staticmethod
+    def backward(ctx: Any, grad_GN: Tensor) -> tuple[Tensor | None, Tensor, None, None, None]:  # type: ignore[override]
+        (codes_GN,) = ctx.saved_tensors
+        shape, dtype = ctx.codebook
+        sums_GK = torch.zeros(shape, dtype=torch.float32, device=grad_GN.device)
+        sums_GK.scatter_add_(1, codes_GN.long() - ctx.low, grad_GN.float())
+        grad_w_GN = None
+        if ctx.needs_input_grad[0]:
+            # Weights that stay with their centroid get zeros and not nothing: ZeRO-3 would count their last gradient
+            # again and again, in the norm of all gradients as well.
+            grad_w_GN = (
+                grad_GN.to(ctx.weight_dtype) if ctx.moving else torch.zeros_like(grad_GN, dtype=ctx.weight_dtype)
+            )
+        return grad_w_GN, sums_GK.to(dtype), None, None, None
+
+
+def lloyd(w_GN: Tensor, size: int) -> Tensor:
+    """The centroids of k-means in one dimension, float32 (G, size), in ascending order.
+
+    Computed on the CPU in float64, so that every rank and every run gets the same. A centroid that is nearest to no
+    weight stays where it is.
+    """
+    sorted_GN = w_GN.detach().to("cpu", torch.float64).sort(dim=1).values.contiguous()
+    # What a run of sorted weights adds up to is a difference of two of these, whatever its length.
+    sums_GN = torch.nn.functional.pad(sorted_GN.cumsum(1), (1, 0))
+    low_G1, high_G1 = sorted_GN[:, :1], sorted_GN[:, -1:]
+    centroids_GK = low_G1 + (high_G1 - low_G1) * torch.linspace(0, 1, size, dtype=torch.float64)
+    ends_GK = torch.zeros(len(w_GN), size + 1, dtype=torch.int64)
+    ends_GK[:, -1] = w_GN.shape[1]
+    for _ in range(_MOST_ITERATIONS):
+        before = ends_GK.clone()
+        middles = (centroids_GK[:, 1:] + centroids_GK[:, :-1]) / 2
+        ends_GK[:, 1:-1] = torch.searchsorted(sorted_GN, middles.contiguous(), right=True)
+        counts_GK = ends_GK.diff(dim=1)
+        means_GK = sums_GN.gather(1, ends_GK).diff(dim=1) / counts_GK.clamp(min=1)
+        centroids_GK = torch.where(counts_GK > 0, means_GK, centroids_GK)
+        if torch.equal(before, ends_GK):
+            break
+    return centroids_GK.to(w_GN.device, torch.float32)
+
+
+FORMATS = tuple(KMeansFormat(bits) for bits in range(1, 9))

@@ -1,0 +1,48 @@
+"""What weight formats learn: given to layers, to optimizers, and made equal on all ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from xtc_ds.distributed import world_size
+from xtc_ds.layers import LEARNED_PARTS, CompressedLayer, LearnedParts, compressed_layers
+from xtc_ds.plan.rows import WeightRow
+
+__all__ = ["add_learned_parts", "broadcast_learned_parts", "learned_parameters"]
+
+
+def add_learned_parts(layer: CompressedLayer, row: WeightRow, known: dict[int, LearnedParts]) -> None:
+    """Give ``layer`` what its format learns; layers that share a weight share that, too.
+
+    known: what was given to layers before, by the id of their weight.
+    """
+    if not row.target_format.learned:
+        return
+    weight: Tensor = layer.weight  # type: ignore[attr-defined]
+    if id(weight) not in known:
+        fixed = row.assignment == "fixed"
+        known[id(weight)] = LearnedParts(row.target_format, row.grouping, row.shape, fixed, weight)
+    layer.add_module(LEARNED_PARTS, known[id(weight)])  # type: ignore[attr-defined]
+
+
+def learned_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, nn.Parameter | None]]:
+    """(name, parameter, the weight that it belongs to), each parameter once."""
+    seen: set[int] = set()
+    for name, layer in compressed_layers(model):
+        if layer.learned_parts is not None and id(layer.learned_parts) not in seen:
+            seen.add(id(layer.learned_parts))
+            for key, parameter in layer.learned_parts.named_parameters(prefix=f"{name}.{LEARNED_PARTS}".lstrip(".")):
+                yield key, parameter, layer.weight  # type: ignore[attr-defined]
+
+
+def broadcast_learned_parts(model: nn.Module) -> None:
+    """Give all ranks the starts and codes of rank 0, as DeepSpeed does with its weights: a call for all ranks."""
+    if world_size() == 1:
+        return
+    for module in model.modules():
+        if isinstance(module, LearnedParts):
+            for buffer in module.buffers():
+                dist.broadcast(buffer, 0)
