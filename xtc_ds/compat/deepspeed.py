@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from xtc_ds.compat.install import install, uninstall
+from xtc_ds.compat.names import NAMES, load_name
 
 if TYPE_CHECKING:
     from xtc_ds.compat.conv1d import convert_conv1d_to_linear
@@ -28,19 +28,9 @@ __all__ = [
     "uninstall",
 ]
 
-_HOMES = {
-    "compression_scheduler": "xtc_ds.compat.scheduler",
-    "convert_conv1d_to_linear": "xtc_ds.compat.conv1d",
-    "get_compression_config": "xtc_ds.compat.old_config",
-    "init_compression": "xtc_ds.compat.model",
-    "redundancy_clean": "xtc_ds.compat.model",
-    "student_initialization": "xtc_ds.compat.student",
-}
-
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in NAMES:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
+    value = globals()[name] = load_name(name)
     return value

@@ -8,11 +8,12 @@ from typing import Any
 
 import wrapt
 
+from xtc_ds.compat.names import load_name
 from xtc_ds.compat.patches import Patches
 
 __all__ = ["install", "uninstall"]
 
-# Old module: the names it had, all of which xtc_ds.compat.deepspeed offers.
+# Old module: the names it had.
 _OLD_NAMES = {
     "deepspeed.compression": (
         "init_compression",
@@ -75,12 +76,10 @@ def _patch(deepspeed: Any) -> None:
 
 
 def _patch_names() -> None:
-    from xtc_ds.compat import deepspeed as compat
-
     for module_name, names in _OLD_NAMES.items():
         module = _patches.module(module_name)
         for name in names:
-            ours, old = getattr(compat, name), vars(module).get(name)
+            ours, old = load_name(name), vars(module).get(name)
             _patches.set(module, name, ours)
             if old is not None and old is not ours:
                 _patches.rebind(old, ours, "deepspeed")

@@ -11,8 +11,6 @@ from xtc_ds.layer_kinds import Side
 from xtc_ds.plan.schedule import BitSchedule
 from xtc_ds.pruning.patterns import Blocks, KeepOf, parse_pattern
 from xtc_ds.pruning.top import kept_count
-from xtc_ds.techniques.sparse_pruning.config import PruningMethod
-from xtc_ds.techniques.weight_quantization.config import Rounding
 
 __all__ = [
     "ActivationRow",
@@ -133,7 +131,7 @@ class WeightRow(CodedRow):
     grouping: Grouping
     symmetric: bool
     family: str
-    rounding: Rounding = "nearest"
+    rounding: str = "nearest"
     change_ratio: float | None = None
     assignment: Literal["fixed", "nearest"] = "fixed"
 
@@ -182,7 +180,7 @@ class SparseRow(ZeroingRow):
     kind: Kind
     group: str
     shape: tuple[int, ...]
-    method: PruningMethod
+    method: str
     dense_ratio: float
     block_pattern: str | None
     offset: int
@@ -239,7 +237,7 @@ class StructuredRow(ZeroingRow):
     group: str
     technique: Literal["row", "head", "channel"]
     shape: tuple[int, ...]
-    method: PruningMethod
+    method: str
     units: int
     kept: int
     offset: int
