@@ -17,11 +17,11 @@ from transformers import BartConfig, BartForConditionalGeneration, GPT2LMHeadMod
 import xtc_ds
 from tests.tiny import block
 from xtc_ds.distillation.attention_tap import disable_attention_tap, enable_attention_tap
-from xtc_ds.engine import teacher_dtype
-from xtc_ds.engine.int8_layers import Int8Linear
-from xtc_ds.engine.teacher_dtype import check_dtype, in_dtype
 from xtc_ds.errors import DistillationError
 from xtc_ds.runtime.packed_layers import PackedEmbedding
+from xtc_ds.techniques.kd import teacher_dtype
+from xtc_ds.techniques.kd.int8_layers import Int8Linear
+from xtc_ds.techniques.kd.teacher_dtype import check_dtype, in_dtype
 
 LOGITS_ONLY: dict[str, Any] = {"hidden_weight": 0.0, "attention_weight": 0.0}
 

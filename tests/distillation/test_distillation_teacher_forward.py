@@ -12,8 +12,8 @@ from distillation_models import batch, close, distiller, kd, tiny_model, without
 from torch import nn
 
 from xtc_ds.distillation.logits_cache import LogitsCache, example_keys, teacher_fingerprint
-from xtc_ds.engine.teacher_dtype import in_dtype
 from xtc_ds.errors import ConfigError, DistillationError
+from xtc_ds.techniques.kd.teacher_dtype import in_dtype
 
 LOGITS_ONLY: dict[str, Any] = {"hidden_weight": 0.0, "attention_weight": 0.0}
 

@@ -104,13 +104,9 @@ def _add_new_parameters(groups: list[dict[str, Any]], model: nn.Module) -> None:
 
 
 def _added_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, nn.Parameter | None]]:
-    """(name, parameter, the parameter whose options it gets) of what techniques and the distillation added."""
+    """(name, parameter, the parameter whose options it gets) of what techniques added."""
     for technique in techniques():
         yield from technique.added_parameters(model)
-    projection = getattr(model, "xtc_projection", None)
-    if projection is not None:
-        for name, parameter in projection.named_parameters(prefix="xtc_projection"):
-            yield name, parameter, None
 
 
 def _parameter(item: Any) -> Any:

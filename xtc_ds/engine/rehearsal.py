@@ -6,16 +6,21 @@ refuse the same configs with the same errors.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from xtc_ds.config import CompressionConfig
+from xtc_ds.config import CompressionConfig, load_config
 from xtc_ds.engine.teacher import resolve_teacher
 from xtc_ds.errors import EngineError
-from xtc_ds.plan import CompressionPlan, find_layer_stack
+from xtc_ds.plan import CompressionPlan
 from xtc_ds.rewrite import apply_plan, make_plan
+from xtc_ds.techniques.kd.attach import attach_distillation
+from xtc_ds.techniques.kd.stacks import student_stack
+from xtc_ds.techniques.kd.teacher_dtype import check_dtype
 
 if TYPE_CHECKING:
     from xtc_ds.distillation.distiller import Distiller
@@ -25,7 +30,10 @@ __all__ = ["Rehearsal", "refuse_pipeline", "rehearse"]
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """A compression that has passed all checks. ``teacher``: None where nothing needs one."""
+    """A compression that has passed all checks.
+
+    plan: what is going to be done to ``model``. teacher: None where nothing needs one.
+    """
 
     model: nn.Module
     plan: CompressionPlan
@@ -33,78 +41,37 @@ class Rehearsal:
 
     def carry_out(self) -> Distiller | None:
         """Compress the model in place and attach the distillation loss; the distiller, or None without distillation."""
-        kd, teacher = self.plan.config.kd, self.teacher
-        if kd is None:
-            apply_plan(self.model, self.plan, teacher)
+        config = self.plan.config
+        if config.kd is None:
+            apply_plan(self.model, self.plan, self.teacher)
             return None
-        from xtc_ds.distillation.distiller import Distiller
-        from xtc_ds.engine.teacher_dtype import in_dtype
-
-        assert teacher is not None
-        layers, kept = _stack(self.model, self.plan.config)[1], _kept_layers(self.model, self.plan)
-        apply_plan(self.model, self.plan, teacher)
-        # Only now, so that the student starts from weights that are not rounded.
-        converted = in_dtype(teacher, kd.teacher_dtype, device_type(self.model))
-        teacher_layers = _stack(converted, self.plan.config)[1]
-        distiller = Distiller(self.model, converted, kd, layers, teacher_layers, kept)
-        distiller.attach()
-        return distiller
+        assert self.teacher is not None
+        student = student_stack(self.model, config, self.plan.all_rows())
+        apply_plan(self.model, self.plan, self.teacher)
+        return attach_distillation(self.model, self.teacher, config, student, device_type(self.model))
 
 
-def rehearse(model: nn.Module, block: CompressionConfig, teacher: nn.Module | str | None = None) -> Rehearsal:
+def rehearse(
+    model: nn.Module,
+    config: CompressionConfig | Mapping[str, Any] | str | os.PathLike[str],
+    teacher: nn.Module | str | None = None,
+) -> Rehearsal:
     """Find the teacher, plan, and check everything that can be refused; ``model`` is not changed.
 
-    model: may lie on the meta device, without weights. teacher: as in ``initialize``.
+    model: may lie on the meta device, without weights.
+    config: a DeepSpeed config with a ``compression_training`` block (dict, JSON or HJSON file), or the parsed block.
+    teacher: as in ``initialize``.
 
-    Raises ConfigError, PlanError, TeacherError, DistillationError or EngineError.
+    Raises ConfigError, PlanError, TeacherError, DistillationError or EngineError, as ``initialize`` does.
     """
+    block = config if isinstance(config, CompressionConfig) else load_config(config)[1]
     refuse_pipeline(model)
     found = resolve_teacher(model, block, teacher)
     plan = make_plan(model, block, found)
     if block.kd is not None:
         assert found is not None
-        _check_distillation(model, plan, found)
+        check_dtype(found, block.kd.teacher_dtype, device_type(model))
     return Rehearsal(model, plan, found)
-
-
-def _check_distillation(model: nn.Module, plan: CompressionPlan, teacher: nn.Module) -> None:
-    from xtc_ds.distillation.attention_tap import check_observable
-    from xtc_ds.distillation.check import check_distillation
-    from xtc_ds.distillation.settings import active_losses
-    from xtc_ds.engine.teacher_dtype import check_dtype
-
-    kd = plan.config.kd
-    assert kd is not None
-    teacher_layers, layers = (_stack(side, plan.config)[1] for side in (teacher, model))
-    kept = _kept_layers(model, plan)
-    depth = len(kept) if kept and len(layers) else len(layers)
-    layer_map = check_distillation(model, teacher, kd, depth, len(teacher_layers), kept)
-    check_dtype(teacher, kd.teacher_dtype, device_type(model))
-    keys = tuple(loss.weight_key for loss in active_losses(kd) if loss.taps(layer_map).attention)
-    if keys:
-        check_observable((model, teacher), keys)
-
-
-def _kept_layers(model: nn.Module, plan: CompressionPlan) -> tuple[int, ...] | None:
-    """The teacher's layers that the layer reduction keeps of the stack that is distilled."""
-    stack = _stack(model, plan.config)[0]
-    # What another stack loses says nothing of this one.
-    return plan.reduction.kept if plan.reduction and stack in (None, plan.reduction.stack) else None
-
-
-def _stack(model: nn.Module, block: CompressionConfig) -> tuple[str | None, nn.ModuleList]:
-    """Name and layers of the stack that distillation looks at; no layers where it looks at none."""
-    from xtc_ds.distillation.check import needs_layers
-
-    kd, reduction = block.kd, block.layer_reduction
-    assert kd is not None
-    if not needs_layers(kd):
-        return None, nn.ModuleList()
-    if kd.module_name_prefix is None and reduction is not None and reduction.module_name_prefix is not None:
-        stack = find_layer_stack(model, reduction.module_name_prefix, reduction.path)
-    else:
-        stack = find_layer_stack(model, kd.module_name_prefix, kd.path)
-    return stack.name, stack.layers
 
 
 def device_type(model: nn.Module) -> str:

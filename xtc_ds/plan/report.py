@@ -14,7 +14,7 @@ from rich.text import Text
 from xtc_ds.plan.changes import module_changes
 from xtc_ds.plan.make import CompressionPlan
 from xtc_ds.plan.pruning_report import pruning_table, prunings_to_list
-from xtc_ds.plan.rows import ActivationRow, WeightRow
+from xtc_ds.plan.rows import ActivationRow, Row, WeightRow
 from xtc_ds.plan.sizes import FLOAT_BYTES
 from xtc_ds.plan.stored import stored_weight
 
@@ -49,6 +49,7 @@ def plan_to_dict(plan: CompressionPlan) -> dict[str, Any]:
         },
         "compression_ratio": round(plan.sizes.ratio, 3),
         "warnings": [str(warning) for warning in plan.warnings],
+        **{key: [row.to_dict() for row in rows] for key, rows in _reported(plan).items()},
     }
 
 
@@ -78,10 +79,20 @@ def plan_table(plan: CompressionPlan) -> RenderableType:
         kept = ", ".join(map(str, plan.reduction.kept))
         layers = f"{plan.reduction.stack}: {len(plan.reduction.kept)} of {plan.reduction.depth} layers kept ({kept})"
         lines.append(Text(layers))
+    lines += [type(rows[0]).table(rows) for rows in _reported(plan).values()]
     total = f"{_mb(sizes.original)} MB -> {_mb(sizes.packed)} MB, {sizes.ratio:.1f}x smaller (MB = 1e6 bytes)"
     lines.append(Text(total))
     lines += [Text(f"warning: {warning}", style="yellow") for warning in plan.warnings]
     return Group(*lines)
+
+
+def _reported(plan: CompressionPlan) -> dict[str, list[Row]]:
+    """The rows that have a list and a table of their own, by key."""
+    found: dict[str, list[Row]] = {}
+    for row in plan.all_rows():
+        if row.report_key:
+            found.setdefault(row.report_key, []).append(row)
+    return found
 
 
 def _weight_dict(row: WeightRow, bytes_after: int) -> dict[str, Any]:

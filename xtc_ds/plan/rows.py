@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from xtc_ds.formats import ActivationFormat, Grouping, WeightFormat, format_for_bits
 from xtc_ds.layer_kinds import Side
 from xtc_ds.plan.schedule import BitSchedule
 from xtc_ds.pruning.patterns import Blocks, KeepOf, parse_pattern
 from xtc_ds.pruning.top import kept_count
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 __all__ = [
     "ActivationRow",
@@ -31,7 +34,13 @@ Kind = str
 
 
 class Row:
-    """One entry of a plan. A technique's rows are frozen dataclasses derived from this class."""
+    """One entry of a plan. A technique's rows are frozen dataclasses derived from this class.
+
+    report_key: the key of a list of such rows in ``plan_to_dict``, and of a table of their own in ``plan_table``; "":
+    they are told along with the modules.
+    """
+
+    report_key: ClassVar[str] = ""
 
     def cuts(self) -> Iterable[tuple[str, Kind, Cut]]:
         """(module name, kind, cut) for each side of a module that gets smaller when the model is frozen."""
@@ -40,6 +49,19 @@ class Row:
     def added_tensors(self) -> Iterable[tuple[str, tuple[int, ...]]]:
         """Name and shape of float tensors that the packed file holds because of this row."""
         return ()
+
+    def kept_layers(self) -> Iterable[tuple[str, tuple[int, ...]]]:
+        """(name of a list of layers, which layers of the source it consists of) where layers are dropped."""
+        return ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for programs; asked for where there is a ``report_key``."""
+        raise NotImplementedError
+
+    @classmethod
+    def table(cls, rows: Sequence[Any]) -> RenderableType:
+        """All rows of this class for people; asked for where there is a ``report_key``."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

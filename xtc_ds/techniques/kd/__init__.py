@@ -1,1 +1,1 @@
-"""Knowledge distillation from a teacher while training."""
+"""Distillation as a technique; ``xtc_ds.distillation`` has the losses and computes them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from xtc_ds.plan.rows import Row
@@ -24,3 +25,7 @@ class ReductionRow(Row):
     kept: tuple[int, ...]
     cut: bool
     other_modules: tuple[str, ...] | None
+
+    def kept_layers(self) -> Iterable[tuple[str, tuple[int, ...]]]:
+        """The one stack."""
+        yield self.stack, self.kept

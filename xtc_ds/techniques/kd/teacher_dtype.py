@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from xtc_ds.clone import clone_model
-from xtc_ds.engine.int8_layers import Int8Linear, int8_embedding
 from xtc_ds.errors import DistillationError
 from xtc_ds.kernels.training import cpu_multiplies_integers_fast
 from xtc_ds.layer_kinds import layer_kind_of
 from xtc_ds.plan.candidates import refusal
 from xtc_ds.runtime.fused import fuse
 from xtc_ds.runtime.packed import PackedLayer
+from xtc_ds.techniques.kd.int8_layers import Int8Linear, int8_embedding
 from xtc_ds.zero import is_partitioned
 
 __all__ = ["check_dtype", "in_dtype"]

@@ -1,0 +1,83 @@
+"""The rows of a distillation: one for each loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from xtc_ds.distillation.loss import Pairs, Taps
+from xtc_ds.plan import Row
+
+__all__ = ["HARD_LABELS", "DistillationRow"]
+
+# The student's own loss, as logs call it.
+HARD_LABELS = "hard"
+
+
+@dataclass(frozen=True)
+class DistillationRow(Row):
+    """One loss.
+
+    loss: its name. options: its other keys. teacher: its name in the config, or its class.
+    stack, teacher_stack: the lists of layers that are compared; "" where the loss needs none, or the teacher is not
+        known yet.
+    taps: what is compared; None where the pairs of layers depend on a teacher that is not known yet.
+    """
+
+    report_key: ClassVar[str] = "distillation"
+
+    loss: str
+    weight: float
+    options: tuple[tuple[str, Any], ...]
+    teacher: str
+    stack: str
+    teacher_stack: str
+    taps: Taps | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data; pairs are [index in the student, index in the teacher], None where they are not known yet."""
+        taps = self.taps
+        return {
+            "loss": self.loss,
+            "weight": self.weight,
+            "options": {key: list(value) if isinstance(value, tuple) else value for key, value in self.options},
+            "teacher": self.teacher,
+            "stack": self.stack or None,
+            "teacher_stack": self.teacher_stack or None,
+            "outputs": None if taps is None else list(taps.outputs),
+            "hidden_pairs": None if taps is None else _lists(taps.hidden),
+            "attention_pairs": None if taps is None else _lists(taps.attention),
+        }
+
+    @classmethod
+    def table(cls, rows: Sequence[DistillationRow]) -> RenderableType:
+        """A line for each loss."""
+        table = Table(title=f"Distillation from {rows[0].teacher}", title_justify="left")
+        for heading in ("loss", "weight", "compares (student <- teacher)"):
+            table.add_column(heading, overflow="fold")
+        for row in rows:
+            options = "".join(f", {key} {value}" for key, value in row.options)
+            table.add_row(f"{row.loss}{options}", f"{row.weight:g}", row._compared())
+        return table
+
+    def _compared(self) -> str:
+        if self.loss == HARD_LABELS:
+            return "the student's own loss with the labels"
+        if self.taps is None:
+            return f"{self.stack}; the pairs of layers depend on the teacher's depth"
+        parts = [*self.taps.outputs]
+        parts += [f"hidden states {_joined(self.taps.hidden)}"] if self.taps.hidden else []
+        parts += [f"attention of layers {_joined(self.taps.attention)}"] if self.taps.attention else []
+        return "; ".join(parts)
+
+
+def _lists(pairs: Pairs) -> list[list[int]]:
+    return [list(pair) for pair in pairs]
+
+
+def _joined(pairs: Pairs) -> str:
+    return ", ".join(f"{ours} <- {theirs}" for ours, theirs in pairs)
