@@ -12,6 +12,7 @@ from torch import nn
 from xtc_ds.checkpoint.deepspeed_files import Checkpoint, find_checkpoint, read_checkpoint
 from xtc_ds.compression_state import update_state
 from xtc_ds.config import parse_block
+from xtc_ds.distillation.projection import PROJECTION_NAME
 from xtc_ds.errors import ExportError
 from xtc_ds.layers import set_step
 from xtc_ds.rewrite import compress
@@ -19,7 +20,7 @@ from xtc_ds.rewrite import compress
 __all__ = ["load_checkpoint"]
 
 # Parameters of the distillation, which no model ships.
-_TRAINING_ONLY = "xtc_projection."
+_TRAINING_ONLY = f"{PROJECTION_NAME}."
 # What has been done to the model that the checkpoint holds, and what takes a teacher.
 _DONE = ("layer_reduction", "kd")
 

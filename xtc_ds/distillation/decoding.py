@@ -1,4 +1,4 @@
-"""Encoder-decoder models: what the teacher's decoder reads, and which positions of each side count."""
+"""Encoder-decoder models: the inputs of the teacher's decoder, and which positions of each side are no padding."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ def counted_positions(
 
 
 def with_decoder_inputs(student: nn.Module, inputs: dict[str, Any]) -> dict[str, Any]:
-    """``inputs`` with the decoder's, where the student's forward would make them from the labels.
+    """``inputs`` with those of the decoder, where the student's forward would derive them from the labels.
 
-    The teacher gets no labels. Raises DistillationError where the student cannot say what it makes of them.
+    The teacher gets no labels, so it has to be given what the student would make of them. Raises DistillationError
+    where the student has no method for that.
     """
     given = inputs.get("decoder_input_ids"), inputs.get("decoder_inputs_embeds")
     labels = _sequence_labels(inputs)

@@ -1,4 +1,4 @@
-"""What the teacher is given of the student's inputs, and what comes back."""
+"""Which of the student's inputs the teacher gets, and the checks of what both models return."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xtc_ds.errors import DistillationError
 
 __all__ = ["check_output", "named_inputs", "takes", "teacher_inputs", "valid_tokens", "with_loss"]
 
-# Targets, caches and choices of output belong to the student's call alone.
+# Targets, caches and the choice of outputs concern the student's call alone.
 _STUDENT_ONLY = {"labels", "past_key_values", "use_cache", "return_dict", "output_attentions", "output_hidden_states"}
 
 

@@ -1,7 +1,7 @@
-"""The teacher's logits on disk, a row per example, so that later epochs need no teacher.
+"""A cache of the teacher's logits on disk, one row per example, so that later epochs need not run the teacher.
 
-An example is known by a hash of its unpadded tokens, a teacher by a hash of its weights. Each rank writes files of its
-own and reads all of them; a file is put in place whole or not at all.
+An example is identified by a hash of its unpadded tokens, a teacher by a hash of its weights. Each rank writes its own
+files and reads those of all ranks; files are written atomically.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ENDING = ".safetensors"
 class LogitsCache:
     """Logits (examples, labels) of one teacher in a folder that several processes and runs may share.
 
-    What is not yet written when a process ends is computed again by the next.
+    Logits that were not written before a process ended are computed again by the next one.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:

@@ -1,4 +1,4 @@
-"""Which model teaches."""
+"""Finding the teacher: the one that is given, one from a folder or the hub, or a copy of the model."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ logger = logging.getLogger(__name__)
 def resolve_teacher(model: nn.Module, config: CompressionConfig, teacher: nn.Module | str | None) -> nn.Module | None:
     """The teacher given by argument, else by the ``kd`` block; "self" is a copy of the model as it is now.
 
-    None if nobody needs one. A partitioned teacher is copied whole, except in a ZeRO-3 engine of its own (one that
-    ``deepspeed.initialize`` made without an optimizer): there it stays in parts. Raises ConfigError if distillation
-    is on without a teacher, TeacherError if it cannot be loaded.
+    None where neither distillation nor layer reduction is on. A teacher whose parameters are partitioned is gathered
+    into a copy, except inside a ZeRO-3 engine of its own (one that ``deepspeed.initialize`` made without an
+    optimizer), which gathers them by itself.
+
+    Raises ConfigError if distillation is on without a teacher, TeacherError if the teacher cannot be loaded.
     """
     needed = config.kd is not None or config.layer_reduction is not None
     if not needed:

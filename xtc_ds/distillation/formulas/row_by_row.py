@@ -1,7 +1,7 @@
-"""A loss over a batch, some rows at a time, that keeps nothing for the backward but its gradients.
+"""A loss over a batch, computed some rows at a time, that saves only its gradients for the backward pass.
 
-Comparing attention makes many tensors of heads x queries x keys; all of them at once would be a good part of a
-training step's memory. So the gradient is formed together with the loss, and what lies between is gone again.
+Comparing attention needs many tensors of heads x queries x keys; for a whole batch they would take a large part of a
+training step's memory. So the gradient is computed together with the loss, and the intermediate tensors are freed.
 
 Shapes: B batch; the others are the caller's.
 """

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from distillation_models import batch, close, distiller, kd, tiny_model, without_dropout
-from toy_losses import CosineLoss, LastStateLoss
 
 import xtc_ds
+from tests.distillation.distillation_models import batch, close, distiller, kd, tiny_model, without_dropout
+from tests.extension.toy_losses import CosineLoss, LastStateLoss
 from tests.tiny import ds_config
 from xtc_ds.distillation import registry
 from xtc_ds.distillation.registry import distillation_losses, register_loss
