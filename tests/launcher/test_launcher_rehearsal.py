@@ -11,7 +11,7 @@ from tests import tiny
 from xtc_ds.config import parse_block
 from xtc_ds.errors import ConfigError, DistillationError, PlanError
 from xtc_ds.launcher import get_task
-from xtc_ds.launcher.prepare import rehearse_without_weights
+from xtc_ds.launcher.setup import rehearse_without_weights
 
 LOGITS_ONLY: dict[str, Any] = {"logits_weight": 1, "hidden_weight": 0, "attention_weight": 0}
 

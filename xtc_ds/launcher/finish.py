@@ -13,8 +13,8 @@ from xtc_ds.distributed import on_rank_zero, world_size
 from xtc_ds.errors import ExportError
 from xtc_ds.launcher.batching import eval_batches
 from xtc_ds.launcher.evaluation import Predict, Predictions, predict_all, score
-from xtc_ds.launcher.prepare import Run
 from xtc_ds.launcher.results import results_table, versions, write_json
+from xtc_ds.launcher.run_state import RunState
 from xtc_ds.launcher.tasks.base import logits_of
 from xtc_ds.launcher.verify import verify_in_fresh_process
 
@@ -26,62 +26,65 @@ _TOLERANCE = 1e-3
 _CHECKED_EXAMPLES = 32
 
 
-def predict_dev(run: Run, model: Any, device: torch.device) -> Predictions:
+def predict_dev(state: RunState, model: Any, device: torch.device) -> Predictions:
     """What the task scores, for every evaluation split."""
-    return _predict(run, run.task.predict, model, device, {name: len(data) for name, data in run.dev.items()})
+    return _predict(state, state.task.predict, model, device, {name: len(data) for name, data in state.dev.items()})
 
 
-def _logits(run: Run, model: Any, device: torch.device, predictions: Predictions) -> Predictions:
+def _logits(state: RunState, model: Any, device: torch.device, predictions: Predictions) -> Predictions:
     """The logits by which models are compared: the predictions, if they are logits, else those of a few examples."""
-    return predictions if run.task.predicts_logits else _predict(run, logits_of, model, device, _checked(run))
+    return predictions if state.task.predicts_logits else _predict(state, logits_of, model, device, _checked(state))
 
 
-def _checked(run: Run) -> dict[str, int]:
+def _checked(state: RunState) -> dict[str, int]:
     """Number of examples of each split by whose logits models are compared."""
-    most = None if run.task.predicts_logits else _CHECKED_EXAMPLES
-    return {name: min(len(data), most or len(data)) for name, data in run.dev.items()}
+    most = None if state.task.predicts_logits else _CHECKED_EXAMPLES
+    return {name: min(len(data), most or len(data)) for name, data in state.dev.items()}
 
 
-def _predict(run: Run, predict: Predict, model: Any, device: torch.device, counts: dict[str, int]) -> Predictions:
-    collate, size = run.collator(), run.arguments.per_device_eval_batch_size
+def _predict(
+    state: RunState, predict: Predict, model: Any, device: torch.device, counts: dict[str, int]
+) -> Predictions:
+    collate, size = state.collator(), state.arguments.per_device_eval_batch_size
     return {
-        name: predict_all(predict, model, run.dev[name], collate, size, device, count) for name, count in counts.items()
+        name: predict_all(predict, model, state.dev[name], collate, size, device, count)
+        for name, count in counts.items()
     }
 
 
 def finish(
-    run: Run, plan: xtc_ds.CompressionPlan, engine: Any, frozen: nn.Module, steps: int, teacher: dict[str, Any]
+    state: RunState, plan: xtc_ds.CompressionPlan, engine: Any, frozen: nn.Module, steps: int, teacher: dict[str, Any]
 ) -> dict[str, Any]:
     """Score, export and verify the student; write and return the results.
 
     teacher: its ``score`` and ``layers``. Raises ExportError if the reloaded model is not the trained one.
     """
-    folder = run.inputs.folder
-    with run.phase("evaluate"):
+    folder = state.inputs.folder
+    with state.phase("evaluate"):
         engine.eval()
-        trained = predict_dev(run, engine, engine.device)
-        shipped = predict_dev(run, frozen, engine.device)
-        trained_logits = _logits(run, engine, engine.device, trained)
-        shipped_logits = _logits(run, frozen, engine.device, shipped)
-    with run.phase("export"):
-        scores = score(run.task, shipped, run.dev)
-        told = {name: value for name, value in scores.items() if name != "headline"}
-        report = xtc_ds.export_packed(frozen, folder.packed, tokenizer=run.tokenizer, scores=told)
-    with run.phase("verify"):
-        check = on_rank_zero(lambda: _verify(run, shipped_logits, str(engine.device)))
+        trained = predict_dev(state, engine, engine.device)
+        shipped = predict_dev(state, frozen, engine.device)
+        trained_logits = _logits(state, engine, engine.device, trained)
+        shipped_logits = _logits(state, frozen, engine.device, shipped)
+    with state.phase("export"):
+        scores = score(state.task, shipped, state.dev)
+        metrics = {name: value for name, value in scores.items() if name != "headline"}
+        report = xtc_ds.export_packed(frozen, folder.packed, tokenizer=state.tokenizer, scores=metrics)
+    with state.phase("verify"):
+        check = on_rank_zero(lambda: _verify(state, shipped_logits, str(engine.device)))
     difference = check["max_logit_difference"]
     results = {
-        "task": run.task.name,
-        "metric": run.task.headline,
+        "task": state.task.name,
+        "metric": state.task.headline,
         "teacher": teacher["score"],
         "student": scores,
-        "student_before_freeze": score(run.task, trained, run.dev),
+        "student_before_freeze": score(state.task, trained, state.dev),
         "layers": {
             "teacher": teacher["layers"],
             "student": len(plan.reduction.kept) if plan.reduction else teacher["layers"],
         },
         "steps": steps,
-        "seconds": run.seconds,
+        "seconds": state.seconds,
         "world_size": world_size(),
         "zero_stage": int(engine.zero_optimization_stage()),
         "bytes": {
@@ -96,8 +99,8 @@ def finish(
             float(np.abs(trained_logits[name] - logits).max()) for name, logits in shipped_logits.items()
         ),
         "versions": versions(),
-        "seed": run.arguments.seed,
-        "ds_config": str(run.arguments.ds_config),
+        "seed": state.arguments.seed,
+        "ds_config": str(state.arguments.ds_config),
     }
     largest = max(float(np.abs(logits).max()) for logits in shipped_logits.values())
     if not difference <= _TOLERANCE * max(1.0, largest):  # NaN fails too
@@ -106,22 +109,22 @@ def finish(
             f"{difference:.3g}"
         )
     on_rank_zero(lambda: write_json(folder.results, results))
-    run.say(results_table(results, run.task))
-    run.say(f"reloaded in a fresh process: largest logit difference {difference:.2g}")
-    run.say(f"packed model: {folder.packed}")
-    run.say(f"figures:      {folder.results}")
+    state.say(results_table(results, state.task))
+    state.say(f"reloaded in a fresh process: largest logit difference {difference:.2g}")
+    state.say(f"packed model: {folder.packed}")
+    state.say(f"figures:      {folder.results}")
     return results
 
 
-def _verify(run: Run, logits: Predictions, device: str) -> dict[str, float]:
+def _verify(state: RunState, logits: Predictions, device: str) -> dict[str, float]:
     """Compare the reloaded file's logits with these, split by split; the worst split's figures."""
-    collate, checks = run.collator(), []
-    for name, count in _checked(run).items():
-        parts = eval_batches(count, run.arguments.per_device_eval_batch_size)
-        batches = [dict(collate([run.dev[name][i] for i in part.indices])) for part in parts]
+    collate, checks = state.collator(), []
+    for name, count in _checked(state).items():
+        parts = eval_batches(count, state.arguments.per_device_eval_batch_size)
+        batches = [dict(collate([state.dev[name][i] for i in part.indices])) for part in parts]
         for batch in batches:
             batch.pop("labels", None)
-        folder, auto_class = run.inputs.folder.packed, run.task.auto_class
+        folder, auto_class = state.inputs.folder.packed, state.task.auto_class
         checks.append(verify_in_fresh_process(folder, auto_class, batches, logits[name], device))
     # NaN counts as the worst.
     return max(checks, key=lambda check: np.nan_to_num(check["max_logit_difference"], nan=np.inf))

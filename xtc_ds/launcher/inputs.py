@@ -50,7 +50,7 @@ def check_inputs(arguments: argparse.Namespace) -> Inputs:
     batches = plan_batches(ds_config, arguments.per_device_train_batch_size, world)
     check_rates(ds_config, arguments.learning_rate, arguments.teacher_learning_rate)
     fill_config(ds_config, batches, 1e-4, 1, 0, arguments.weight_decay)
-    settings = {key: _plain(value) for key, value in vars(arguments).items() if key not in _FREE}
+    settings = {key: _json_value(value) for key, value in vars(arguments).items() if key not in _FREE}
     settings |= {"task_name": task.name, "world_size": world, "ds_config": ds_config, "block": dict(block.raw)}
     folder = choose_folder(
         arguments.output_dir,
@@ -70,5 +70,5 @@ def _with_cache_folder(block: CompressionConfig, folder: RunFolder) -> Compressi
     return block.with_keys("kd", cache_folder=str(folder.logits))
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     return str(value.resolve()) if isinstance(value, Path) else value

@@ -1,4 +1,4 @@
-"""The phases of a run: prepare, teacher, plan, student, score, export, verify."""
+"""The phases of a run: set-up, teacher, plan, student, score, export, verify."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ from xtc_ds.launcher.evaluation import score
 from xtc_ds.launcher.finish import finish, predict_dev
 from xtc_ds.launcher.inputs import Inputs, check_inputs
 from xtc_ds.launcher.nodes import meet
-from xtc_ds.launcher.prepare import Run, prepare
 from xtc_ds.launcher.results import LossCurve
+from xtc_ds.launcher.run_state import RunState
+from xtc_ds.launcher.setup import set_up
 from xtc_ds.launcher.training import Trainer, TrainOptions, build_optimizer, total_steps
 
 __all__ = ["run"]
@@ -41,23 +42,23 @@ def run(arguments: argparse.Namespace, inputs: Inputs | None = None) -> dict[str
     """
     began = time.monotonic()
     # Everything a user can get wrong is looked at before a process group or a file exists.
-    state = prepare(arguments, inputs or check_inputs(arguments))
+    state = set_up(arguments, inputs or check_inputs(arguments))
     meet()
     state.seconds["prepare"] = round(time.monotonic() - began, 2)
     teacher = _teacher(state)
     with state.phase("evaluate"):
         device = torch.device(get_accelerator().current_device_name())
-        taught = score(state.task, predict_dev(state, teacher.to(device), device), state.dev)
+        scores = score(state.task, predict_dev(state, teacher.to(device), device), state.dev)
     shown = ", ".join(
-        f"{name} {state.task.format_score(name, value)}" for name, value in taught.items() if name != "headline"
+        f"{name} {state.task.format_score(name, value)}" for name, value in scores.items() if name != "headline"
     )
     state.say(f"teacher: {shown}")
     depth = getattr(teacher.config, "num_hidden_layers", None)
     plan, engine, frozen, steps = _student(state, teacher)
-    return finish(state, plan, engine, frozen, steps, {"score": taught, "layers": depth})
+    return finish(state, plan, engine, frozen, steps, {"score": scores, "layers": depth})
 
 
-def _teacher(state: Run) -> Any:
+def _teacher(state: RunState) -> Any:
     """The frozen teacher; trains it unless there is one."""
     arguments, folder = state.arguments, state.inputs.folder
     if state.teacher:
@@ -88,14 +89,14 @@ def _teacher(state: Run) -> Any:
     return models.load_teacher_for(str(folder.teacher), state.task, state.tokenizer)
 
 
-def _save_dense(state: Run, model: Any) -> None:
+def _save_dense(state: RunState, model: Any) -> None:
     folder = state.inputs.folder
     with whole_folder(folder.teacher) as temporary:
         model.save_pretrained(temporary)
         state.tokenizer.save_pretrained(temporary)
 
 
-def _student(state: Run, teacher: nn.Module) -> tuple[xtc_ds.CompressionPlan, Any, nn.Module, int]:
+def _student(state: RunState, teacher: nn.Module) -> tuple[xtc_ds.CompressionPlan, Any, nn.Module, int]:
     """Compress and train; returns plan, engine, frozen model and steps."""
     arguments = state.arguments
     set_seed(arguments.seed)
@@ -142,21 +143,21 @@ def _initialize(function: Callable[..., Any], **arguments: Any) -> Any:
     return engine
 
 
-def _begin(state: Run) -> None:
+def _begin(state: RunState) -> None:
     """Make the run's folder, once, when nothing is left that a user could have got wrong."""
     if not state.begun:
         on_rank_zero(lambda: state.inputs.folder.begin(state.inputs.settings, state.arguments.resume))
         state.begun = True
 
 
-def _checkpoint(state: Run, engine: Any, step: int) -> None:
+def _checkpoint(state: RunState, engine: Any, step: int) -> None:
     every, folder = state.arguments.save_steps, state.inputs.folder
     if every and step % every == 0:
         engine.save_checkpoint(str(folder.checkpoints))
         on_rank_zero(folder.keep_newest_checkpoint)
 
 
-def _resume(state: Run, engine: Any) -> int:
+def _resume(state: RunState, engine: Any) -> int:
     folder = state.inputs.folder
     if not state.arguments.resume:
         return 0
@@ -168,13 +169,13 @@ def _resume(state: Run, engine: Any) -> int:
     return int(engine.global_steps)
 
 
-def _config(state: Run, options: TrainOptions) -> dict[str, Any]:
+def _config(state: RunState, options: TrainOptions) -> dict[str, Any]:
     inputs = state.inputs
     return fill_config(
         inputs.ds_config, inputs.batches, options.rate, options.steps, options.warmup, options.weight_decay
     )
 
 
-def _options(state: Run, title: str, steps: int, rate: float) -> TrainOptions:
+def _options(state: RunState, title: str, steps: int, rate: float) -> TrainOptions:
     arguments = state.arguments
     return TrainOptions(title, steps, rate, int(arguments.warmup_ratio * steps), arguments.weight_decay, arguments.seed)

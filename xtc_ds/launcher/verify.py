@@ -18,6 +18,7 @@ import numpy as np
 
 import xtc_ds
 from xtc_ds.errors import ExportError
+from xtc_ds.launcher.tasks.base import logits_of
 
 __all__ = ["main", "verify_in_fresh_process"]
 
@@ -73,7 +74,7 @@ def main(folder: str, auto_class: str, file: str, device: str) -> None:
         index, name = key.split("/")
         batches.setdefault(int(index), {})[name] = tensor.to(device)
     with torch.no_grad():
-        pieces = [model(**batches[index]).logits.float().cpu() for index in sorted(batches)]
+        pieces = [logits_of(model, batches[index]).float().cpu() for index in sorted(batches)]
     difference = float((functools.reduce(nested_concat, pieces) - expected).abs().max())
     print(json.dumps({"max_logit_difference": difference, "load_seconds": seconds}))
 

@@ -126,6 +126,14 @@ class Task(ABC):
 
 
 def logits_of(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """The model's logits for a batch, whose labels it does not see."""
-    logits: torch.Tensor = model(**{name: tensor for name, tensor in batch.items() if name != "labels"}).logits
-    return logits
+    """What a model gives for a batch, whose labels it does not see: ``logits``, [B, ...].
+
+    Several outputs of that kind (``start_logits`` and ``end_logits``) are stacked on a new last axis; a model without a
+    head gives its first output.
+    """
+    import torch
+
+    outputs = model(**{name: tensor for name, tensor in batch.items() if name != "labels"})
+    named = [tensor for name, tensor in outputs.items() if name == "logits" or name.endswith("_logits")]
+    found: torch.Tensor = torch.stack(named, dim=-1) if len(named) > 1 else named[0] if named else outputs[0]
+    return found

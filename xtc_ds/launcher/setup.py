@@ -1,87 +1,34 @@
-"""Everything that needs the model or the data and can go wrong, looked at before anything is written."""
+"""Reading data and model, and rehearsing the compression: all that can go wrong before anything is written."""
 
 from __future__ import annotations
 
 import argparse
 import logging
 import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
-from torch import nn
 from transformers import set_seed
+from transformers.utils.logging import disable_progress_bar
 
 import xtc_ds
-from xtc_ds.distributed import rank, world_size
 from xtc_ds.errors import TeacherError
 from xtc_ds.launcher import models
-from xtc_ds.launcher.batching import LengthGroupedBatchSampler
 from xtc_ds.launcher.ds_config import check_deepspeed, fill_config
 from xtc_ds.launcher.hub import look_in_the_cache_if_offline
 from xtc_ds.launcher.inputs import Inputs
-from xtc_ds.launcher.tasks import Collator, EncodedDataset, Task, load_task
+from xtc_ds.launcher.run_state import RunState
+from xtc_ds.launcher.tasks import EncodedDataset, Task, load_task
 
-__all__ = ["Run", "prepare", "rehearse_without_weights"]
+__all__ = ["rehearse_without_weights", "set_up"]
 
 _PIPE_WIDTH = 140
 
 
-@dataclass
-class Run:
-    """Everything that the phases share.
-
-    model: what the teacher's training starts from, or the teacher itself if ``teacher`` names one;
-    begun: whether the folder is made.
-    """
-
-    arguments: argparse.Namespace
-    inputs: Inputs
-    task: Task
-    teacher: str | None
-    model: nn.Module
-    tokenizer: Any
-    train: EncodedDataset
-    dev: dict[str, EncodedDataset]
-    console: Console | None
-    seconds: dict[str, float] = field(default_factory=dict)
-    begun: bool = False
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Measure a phase."""
-        began = time.monotonic()
-        yield
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 2)
-
-    def say(self, what: Any) -> None:
-        """Print on rank 0."""
-        if self.console:
-            self.console.print(what, highlight=False)
-
-    def sampler(self) -> LengthGroupedBatchSampler:
-        """This rank's batches of the training set."""
-        return LengthGroupedBatchSampler(
-            self.train.lengths,
-            self.inputs.batches.micro,
-            accumulation_steps=self.inputs.batches.accumulation,
-            world_size=world_size(),
-            rank=rank(),
-            seed=self.arguments.seed,
-        )
-
-    def collator(self) -> Collator:
-        """Pads for this model and task."""
-        return self.task.collator(self.tokenizer, self.model)
-
-
-def prepare(arguments: argparse.Namespace, inputs: Inputs) -> Run:
+def set_up(arguments: argparse.Namespace, inputs: Inputs) -> RunState:
     """Read data and model and rehearse the compression. Raises an XtcError for whatever does not fit."""
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    _disable_loading_bars()
+    disable_progress_bar()
     leader = int(os.environ.get("RANK", "0")) == 0
     console = Console() if leader else None
     if console is not None and not console.is_terminal:
@@ -115,10 +62,10 @@ def prepare(arguments: argparse.Namespace, inputs: Inputs) -> Run:
         model = models.load_teacher_for(teacher, task, tokenizer)
     else:
         model = models.base_model(start, config, tokenizer, task)
-    run = Run(arguments, inputs, task, teacher, model, tokenizer, train, dev, console)
+    state = RunState(arguments, inputs, task, teacher, model, tokenizer, train, dev, console)
     for warning in block.warnings:
-        run.say(f"warning: {warning}")
-    return run
+        state.say(f"warning: {warning}")
+    return state
 
 
 def _named_teacher(arguments: argparse.Namespace, block: xtc_ds.CompressionConfig) -> str | None:
@@ -147,9 +94,3 @@ def _check_ids(name: str, data: EncodedDataset, config: Any) -> None:
             f"{name}: the tokenizer gives token {most}, but the model knows {config.vocab_size} tokens; "
             "they do not belong together"
         )
-
-
-def _disable_loading_bars() -> None:
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
