@@ -12,7 +12,7 @@ import pytest
 import xtc_ds
 
 FOLDER = Path(xtc_ds.__file__).parent / "launcher"
-PUBLIC_MODULES = ("xtc_ds.distributed", "xtc_ds.errors")
+PUBLIC_MODULES = ("xtc_ds.atomic", "xtc_ds.distributed", "xtc_ds.errors")
 
 
 def imported(file: Path) -> list[str]:

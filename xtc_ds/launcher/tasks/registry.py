@@ -1,7 +1,7 @@
 """Which tasks there are, and one call that loads any of them.
 
 Tasks of other packages join through ``register_task``, or through an entry point of the group ``xtc_ds.tasks`` that
-names a ``Task`` object (or a module that registers its tasks when it is imported)::
+names a ``Task`` object, or a function that registers tasks when it is called::
 
     [project.entry-points."xtc_ds.tasks"]
     headlines = "my_package.tasks:HEADLINES"
@@ -120,3 +120,5 @@ def _load(entry: EntryPoint) -> None:
     found = entry.load()
     if isinstance(found, Task):
         register_task(found)
+    else:
+        found()
