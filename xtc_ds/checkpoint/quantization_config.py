@@ -11,6 +11,7 @@ from xtc_ds.checkpoint.shrinkage_json import read_shrinkage, write_shrinkage
 from xtc_ds.checkpoint.spec_json import read_spec, write_spec
 from xtc_ds.compression_state import state_of
 from xtc_ds.errors import ExportError, FormatError
+from xtc_ds.layer_kinds import packed_class
 from xtc_ds.plan.shrinkage import Shrinkage
 from xtc_ds.plan.sizes import FLOAT_BYTES
 from xtc_ds.runtime.packed import PackedLayer, PackedSpec, weight_identity
@@ -140,8 +141,9 @@ def describe_packed(model: nn.Module, float_dtype: str) -> XtcQuantizationConfig
     layers = [{"modules": names, **write_spec(spec)} for spec, names in entries.items()]
     state = state_of(model)
     shrinkage = state.shrinkage
-    version = max((spec.weight.version for spec in entries), default=1)
-    if shrinkage or any(spec.kind == "conv2d" for spec in entries):
+    versions = [max(spec.weight.version, packed_class(spec.kind).version) for spec in entries]
+    version = max(versions, default=1)
+    if shrinkage:
         version = max(version, 2)
     pruned = write_shrinkage(shrinkage) if shrinkage else None
     return XtcQuantizationConfig(version, float_dtype, layers, tied, pruned, dict(state.about))

@@ -97,6 +97,8 @@ class PackedLayer(nn.Module):
 
     # How many dimensions the weight has.
     dimensions: ClassVar[int] = 2
+    # The first version of the file format that knows such a layer.
+    version: ClassVar[int] = 1
     # What can compute the layer, the fastest first. Kinds that say nothing decode their weight.
     backends: ClassVar[Sequence[Backend[ProductSpec, Any]]] = DECODED
 

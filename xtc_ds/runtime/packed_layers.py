@@ -83,6 +83,7 @@ class PackedConv2d(PackedLayer):
     """
 
     dimensions = 4
+    version = 2
 
     def __init__(
         self,
