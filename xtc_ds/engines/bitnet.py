@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from xtc_ds.engines.base import Written, refuse
 from xtc_ds.engines.plain import PlainModel
+from xtc_ds.engines.takes import OTHER_CONTAINERS, Takes
 from xtc_ds.errors import ExportError
 from xtc_ds.formats.activation import ActivationFormat
 from xtc_ds.runtime.packed import PackedLayer
 
 __all__ = ["write_bitnet"]
 
-_OTHERS = "use the container onnx, openvino or dense"
+TAKES = Takes("bitnet", formats=("binary", "ternary"), one_scale=True, inputs=ActivationFormat(8))
 
 
 def write_bitnet(frozen: nn.Module, folder: Path) -> Written:
@@ -33,7 +34,7 @@ def write_bitnet(frozen: nn.Module, folder: Path) -> Written:
     for name in sorted(ternary):
         _check(name, layers[name], plain)
     if not ternary:
-        raise ExportError(f"bitnet: the model has no packed linear layer; {_OTHERS}")
+        raise ExportError(f"bitnet: the model has no packed linear layer; {OTHER_CONTAINERS}")
     kept = [
         name for name, module in plain.shape.named_modules() if isinstance(module, nn.Linear) and name not in ternary
     ]
@@ -57,17 +58,10 @@ def write_bitnet(frozen: nn.Module, folder: Path) -> Written:
 
 
 def _check(name: str, layer: PackedLayer, plain: PlainModel) -> None:
-    spec = layer.spec
     if type(plain.shape.get_submodule(name)) is not nn.Linear:
-        raise refuse("bitnet", name, "it is no nn.Linear, the only layer of this container", _OTHERS)
-    if spec.format not in ("binary", "ternary"):
-        raise refuse("bitnet", name, f"its weight is {spec.format or 'float'}, not binary or ternary", _OTHERS)
-    if layer.weight_scale.numel() != 1:
-        raise refuse("bitnet", name, f"it has {layer.weight_scale.numel()} scales, not one", _OTHERS)
-    if spec.activation != ActivationFormat(8):
-        raise refuse("bitnet", name, "its input is not quantized to 8 bits per token, symmetric", _OTHERS)
-    if spec.shape[0] % 4:
-        raise refuse("bitnet", name, f"its {spec.shape[0]} outputs are no multiple of 4", _OTHERS)
+        raise refuse("bitnet", name, "it is no nn.Linear, the only layer of this container", OTHER_CONTAINERS)
+    if TAKES.as_codes(name, layer.spec) and layer.spec.shape[0] % 4:
+        raise refuse("bitnet", name, f"its {layer.spec.shape[0]} outputs are no multiple of 4", OTHER_CONTAINERS)
 
 
 def _pack(codes_OI: Tensor) -> Tensor:

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from xtc_ds.engines.base import Written, refuse
 from xtc_ds.engines.plain import PlainModel, unquantized_inputs
+from xtc_ds.engines.takes import OTHER_CONTAINERS, Takes
 from xtc_ds.errors import ExportError
 from xtc_ds.formats.bits import pack_bits
 from xtc_ds.runtime.packed import PackedLayer
 
 __all__ = ["write_compressed_tensors"]
 
-_OTHERS = "use the container onnx, openvino or dense"
+TAKES = Takes("compressed-tensors")
 
 
 def write_compressed_tensors(frozen: nn.Module, folder: Path) -> Written:
@@ -31,18 +32,18 @@ def write_compressed_tensors(frozen: nn.Module, folder: Path) -> Written:
     """
     plain = PlainModel(frozen, "compressed-tensors")
     layers = plain.layers()
-    held = {name: layer for name, layer in layers.items() if layer.spec.format and layer.spec.kind != "embedding"}
+    held = {name: layer for name, layer in layers.items() if _is_held(name, layer, plain)}
     if not held:
-        raise ExportError(f"compressed-tensors: the model has no packed linear layer; {_OTHERS}")
+        raise ExportError(f"compressed-tensors: the model has no packed linear layer; {OTHER_CONTAINERS}")
     groups: dict[tuple[int, str, int], list[str]] = {}
     for name, layer in held.items():
-        groups.setdefault((_bits(name, layer, plain), *_strategy(name, layer)), []).append(name)
+        groups.setdefault((_bits(layer), *_strategy(name, layer)), []).append(name)
 
     def packed(name: str, layer: PackedLayer) -> dict[str, Tensor]:
         if name not in held:
             return {"weight": plain.float_weight(name, layer)}
         return {
-            "weight_packed": _pack(layer.codes().cpu(), _bits(name, layer, plain)),
+            "weight_packed": _pack(layer.codes().cpu(), _bits(layer)),
             "weight_scale": _scales(name, layer),
             "weight_shape": torch.tensor(layer.spec.shape, dtype=torch.int64),
         }
@@ -70,13 +71,16 @@ def _quantization(groups: dict[tuple[int, str, int], list[str]], ignored: list[s
     }
 
 
-def _bits(name: str, layer: PackedLayer, plain: PlainModel) -> int:
-    spec = layer.spec
-    if type(plain.shape.get_submodule(name)) is not nn.Linear:
-        raise refuse("compressed-tensors", name, "it is no nn.Linear, the only layer of this container", _OTHERS)
-    if not spec.weight_format.scaled_codes or spec.masked:
-        raise refuse("compressed-tensors", name, f"its format {spec.format} has no zero at code 0", _OTHERS)
-    low, high = spec.weight_format.code_range
+def _is_held(name: str, layer: PackedLayer, plain: PlainModel) -> bool:
+    held = TAKES.as_codes(name, layer.spec)
+    if held and type(plain.shape.get_submodule(name)) is not nn.Linear:
+        why = "it is no nn.Linear, the only layer of this container"
+        raise refuse("compressed-tensors", name, why, OTHER_CONTAINERS)
+    return held
+
+
+def _bits(layer: PackedLayer) -> int:
+    low, high = layer.spec.weight_format.code_range
     # Two levels are -1 and +1 of four: one bit would be -1 and 0.
     return max(2, (max(high, -low - 1)).bit_length() + 1)
 
@@ -91,7 +95,7 @@ def _strategy(name: str, layer: PackedLayer) -> tuple[str, int]:
     if count % rows == 0 and columns % (count // rows) == 0:
         return "group", columns // (count // rows)
     why = f"its {count} groups are neither whole rows nor equal parts of its {rows} rows"
-    raise refuse("compressed-tensors", name, why, _OTHERS)
+    raise refuse("compressed-tensors", name, why, OTHER_CONTAINERS)
 
 
 def _scales(name: str, layer: PackedLayer) -> Tensor:

@@ -17,12 +17,13 @@ from xtc_ds.engines.base import Written, refuse
 from xtc_ds.engines.gguf_blocks import BLOCKS, BlockType
 from xtc_ds.engines.gguf_vocabulary import add_vocabulary, not_wordpiece
 from xtc_ds.engines.plain import PlainModel
+from xtc_ds.engines.takes import OTHER_CONTAINERS, Takes
 from xtc_ds.errors import ExportError
 from xtc_ds.runtime.packed import PackedLayer
 
 __all__ = ["write_gguf"]
 
-_OTHERS = "use the container onnx, openvino or dense"
+TAKES = Takes("gguf", embeddings=True)
 # llama.cpp adds these to others and wants them as float32.
 _FLOAT32 = ("position_embd.weight", "token_types.weight")
 _POOLING = ("none", "mean", "cls", "rank")
@@ -39,7 +40,7 @@ def write_gguf(frozen: nn.Module, folder: Path, tokenizer: Any = None, pooling: 
     """
     plain = PlainModel(frozen, "gguf")
     if plain.config.model_type != "bert":
-        raise ExportError(f"gguf: written for models of type bert; found {plain.config.model_type}; {_OTHERS}")
+        raise ExportError(f"gguf: written for models of type bert; found {plain.config.model_type}; {OTHER_CONTAINERS}")
     if pooling is not None and pooling not in _POOLING:
         raise ExportError(f"gguf: pooling: found {pooling!r}; allowed: {', '.join(_POOLING)}")
     layers = plain.layers()
@@ -93,7 +94,7 @@ def _gguf_name(name: str, names: Any) -> str:
     module, _, key = name.removeprefix("bert.").rpartition(".")
     found = _HEAD.get(module) or names.get_name(module)
     if found is None:
-        raise refuse("gguf", name, "llama.cpp's BERT has no such tensor", _OTHERS)
+        raise refuse("gguf", name, "llama.cpp's BERT has no such tensor", OTHER_CONTAINERS)
     return f"{found}.{key}"
 
 
@@ -103,7 +104,7 @@ def _add_float(writer: Any, name: str, tensor: Tensor) -> None:
 
 
 def _add_packed(writer: Any, gguf_name: str, name: str, layer: PackedLayer) -> None:
-    if gguf_name in _FLOAT32 or layer.spec.format is None:
+    if gguf_name in _FLOAT32 or not TAKES.as_codes(name, layer.spec):
         _add_float(writer, gguf_name, layer.dense_weight())
         return
     block = _block_type(name, layer)
@@ -120,8 +121,6 @@ def _add_packed(writer: Any, gguf_name: str, name: str, layer: PackedLayer) -> N
 
 def _block_type(name: str, layer: PackedLayer) -> BlockType:
     spec = layer.spec
-    if not spec.weight_format.scaled_codes or spec.masked:
-        raise refuse("gguf", name, f"its format {spec.format} has no zero at code 0", _OTHERS)
     low, high = spec.weight_format.code_range
     codes = (-1, 1) if spec.format == "binary" else tuple(range(low, high + 1))
     run = math.prod(spec.shape) // layer.weight_scale.numel()
@@ -129,4 +128,4 @@ def _block_type(name: str, layer: PackedLayer) -> BlockType:
         if block.holds(codes, spec.shape[1], run):
             return block
     why = f"rows of {spec.shape[1]} weights with {run} to a scale are no whole blocks of 32"
-    raise refuse("gguf", name, why, _OTHERS)
+    raise refuse("gguf", name, why, OTHER_CONTAINERS)

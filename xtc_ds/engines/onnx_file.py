@@ -15,6 +15,7 @@ from xtc_ds.engines.onnx_builder import OnnxBuilder
 from xtc_ds.engines.onnx_floats import store_floats
 from xtc_ds.engines.onnx_layers import LAYERS
 from xtc_ds.engines.placeholders import DOMAIN
+from xtc_ds.engines.takes import Takes
 from xtc_ds.engines.tracing import OPSET, packed_layers, traced_graph
 from xtc_ds.errors import ExportError
 from xtc_ds.runtime.packed import PackedLayer
@@ -22,6 +23,7 @@ from xtc_ds.runtime.packed import PackedLayer
 __all__ = ["onnx_model", "write_onnx"]
 
 ONNX_NAME = "model.onnx"
+TAKES = Takes("onnx", embeddings=True, shifted=True)
 # Files of protocol buffers end at 2 GiB.
 _LIMIT = 2**31 - 2**20
 
@@ -40,7 +42,7 @@ def write_onnx(frozen: nn.Module, folder: Path, sample: Mapping[str, Tensor] | N
 
 def onnx_model(frozen: nn.Module, sample: Mapping[str, Tensor] | None = None) -> onnx.ModelProto:
     """The whole model. Raises ExportError where it cannot be traced."""
-    model = traced_graph(frozen, sample)
+    model = traced_graph(frozen, sample, TAKES)
     _write_out(model.graph, packed_layers(frozen))
     store_floats(model.graph, state_of(frozen).float_dtype)
     del model.opset_import[:]

@@ -17,10 +17,13 @@ from xtc_ds.engines.base import Written
 from xtc_ds.engines.onnx_floats import store_floats
 from xtc_ds.engines.openvino_layers import LAYERS
 from xtc_ds.engines.placeholders import DOMAIN
+from xtc_ds.engines.takes import Takes
 from xtc_ds.engines.tracing import packed_layers, traced_graph
 from xtc_ds.errors import ExportError
 
 __all__ = ["write_openvino"]
+
+TAKES = Takes("openvino", embeddings=True, shifted=True)
 
 
 def write_openvino(frozen: nn.Module, folder: Path, sample: Mapping[str, Tensor] | None = None) -> Written:
@@ -28,7 +31,7 @@ def write_openvino(frozen: nn.Module, folder: Path, sample: Mapping[str, Tensor]
 
     sample: inputs to trace with, needed only where the model's are not token ids.
     """
-    model = traced_graph(frozen, sample)
+    model = traced_graph(frozen, sample, TAKES)
     store_floats(model.graph, state_of(frozen).float_dtype)
     layers = packed_layers(frozen)
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xtc_ds.engines.takes import Takes
 from xtc_ds.errors import ExportError
 from xtc_ds.kernels.backends.conditions import not_a_product_of_codes
 from xtc_ds.runtime.packed import PackedLayer, PackedSpec
@@ -28,8 +29,11 @@ def range_axes(spec: PackedSpec) -> tuple[int, ...]:
     return (-3, -2, -1) if spec.kind == "conv2d" else (-1,)
 
 
-def placeholder(name: str, module: nn.Module) -> nn.Module | None:
-    """What stands for a module of the frozen model while it is traced; None: the module itself."""
+def placeholder(takes: Takes, name: str, module: nn.Module) -> nn.Module | None:
+    """What stands for a module of the frozen model while it is traced; None: the module itself.
+
+    takes: which weights the container stores as codes.
+    """
     if type(module) is nn.Conv2d and module.padding_mode == "circular":
         return _WrappedConv(module)
     if not isinstance(module, PackedLayer):
@@ -37,7 +41,7 @@ def placeholder(name: str, module: nn.Module) -> nn.Module | None:
     made = _PLACEHOLDERS.get(module.spec.kind)
     if made is None:
         raise ExportError(f"{name}: a packed layer of the kind '{module.spec.kind}' has no form in other engines")
-    return made(name, module)
+    return made(name, module, takes)
 
 
 def _node(op: str, name: str, inputs: tuple[Tensor, ...], shape: tuple[Any, ...]) -> Tensor:
@@ -47,12 +51,12 @@ def _node(op: str, name: str, inputs: tuple[Tensor, ...], shape: tuple[Any, ...]
 
 
 class _Placeholder(nn.Module):
-    def __init__(self, name: str, layer: PackedLayer) -> None:
+    def __init__(self, name: str, layer: PackedLayer, takes: Takes) -> None:
         super().__init__()
         self.name, self.spec = name, layer.spec
         bias = getattr(layer, "bias", None)
         self.bias = None if bias is None else nn.Parameter(bias.detach().float(), requires_grad=False)
-        self.on_codes = layer.spec.format is not None and layer.spec.weight_format.affine
+        self.on_codes = takes.as_codes(name, layer.spec)
         if not self.on_codes:
             self.weight = nn.Parameter(layer.dense_weight().detach(), requires_grad=False)
 
@@ -79,8 +83,8 @@ class _Table(_Placeholder):
 
 
 class _Conv(_Placeholder):
-    def __init__(self, name: str, layer: PackedConv2d) -> None:
-        super().__init__(name, layer)
+    def __init__(self, name: str, layer: PackedConv2d, takes: Takes) -> None:
+        super().__init__(name, layer, takes)
         self.plain = layer.__dict__["plain"]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -118,4 +122,8 @@ def _wrapped(x: Tensor, axis: int, before: int, after: int) -> Tensor:
     return torch.cat(parts, axis) if len(parts) > 1 else x
 
 
-_PLACEHOLDERS: dict[str, Callable[[str, Any], nn.Module]] = {"linear": _Linear, "embedding": _Table, "conv2d": _Conv}
+_PLACEHOLDERS: dict[str, Callable[[str, Any, Takes], nn.Module]] = {
+    "linear": _Linear,
+    "embedding": _Table,
+    "conv2d": _Conv,
+}

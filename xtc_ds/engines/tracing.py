@@ -9,6 +9,7 @@ import copy
 import logging
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import onnx
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from xtc_ds.clone import clone_model
 from xtc_ds.engines.placeholders import placeholder
+from xtc_ds.engines.takes import Takes
 from xtc_ds.errors import ExportError
 from xtc_ds.runtime.packed import PackedLayer
 
@@ -30,16 +32,17 @@ def packed_layers(frozen: nn.Module) -> dict[str, PackedLayer]:
     return {name: module for name, module in frozen.named_modules() if isinstance(module, PackedLayer)}
 
 
-def traced_graph(frozen: nn.Module, sample: Mapping[str, Tensor] | None) -> onnx.ModelProto:
+def traced_graph(frozen: nn.Module, sample: Mapping[str, Tensor] | None, takes: Takes) -> onnx.ModelProto:
     """The model in ONNX operators and nodes of packed layers; inputs and outputs keep their names.
 
     sample: an input by name, two samples at least; by default token ids, a mask and, if the model has them,
         token types. The first dimension, and the second of whole numbers (tokens), may have any size afterwards.
+    takes: which weights become nodes of codes; others are constants of floats.
 
     Raises ExportError where the model cannot be traced.
     """
     inputs = dict(sample) if sample is not None else _token_inputs(frozen)
-    shell = _Shell(_traceable(frozen))
+    shell = _Shell(_traceable(frozen, takes))
     with torch.no_grad():
         names = shell.output_names(inputs)
     try:
@@ -117,8 +120,8 @@ class _Shell(nn.Module):
         return {name: value for name, value in pairs if isinstance(value, Tensor)}
 
 
-def _traceable(frozen: nn.Module) -> nn.Module:
-    model = clone_model(frozen, lambda old, stored: old, placeholder)
+def _traceable(frozen: nn.Module, takes: Takes) -> nn.Module:
+    model = clone_model(frozen, lambda old, stored: old, partial(placeholder, takes))
     config = getattr(model, "config", None)
     if hasattr(model, "set_attn_implementation"):
         own = copy.deepcopy(config)
