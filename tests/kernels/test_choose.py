@@ -10,6 +10,7 @@ import torch
 import xtc_ds.kernels.backends.encoder as encoder
 import xtc_ds.kernels.training as training
 from xtc_ds.formats import ActivationFormat, Grouping, WeightFormat, get_format
+from xtc_ds.formats.base import Part
 from xtc_ds.formats.integer import IntegerFormat
 from xtc_ds.kernels.backend import Inputs, ProductSpec
 from xtc_ds.kernels.backends import DECODED, ENCODER, LINEAR, LOOKUP, TRAINING
@@ -96,6 +97,31 @@ def test_training_multiplies_integers_only_where_that_is_faster(monkeypatch: pyt
     assert choose(TRAINING, spec(), CUDA).backend.bind(spec()) is training.plain_layout
     odd = choose(TRAINING, spec(shape=(64, 63)), CUDA)
     assert "multiples of 8" in dict(odd.passed_over)["torch integers"]
+
+
+class OwnGradient(IntegerFormat):
+    """An affine format whose gradient is not straight through."""
+
+    def fake_quantize(self, *arguments: object, **options: object) -> torch.Tensor:  # type: ignore[override]
+        raise NotImplementedError
+
+
+class LearnedScale(IntegerFormat):
+    """An affine format that learns its scales."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:  # type: ignore[override]
+        return (Part("scale", learned=True),)
+
+
+@pytest.mark.parametrize(("kind", "reason"), [(OwnGradient, "a gradient of its own"), (LearnedScale, "are learned")])
+def test_gradients_that_are_not_straight_through_are_left_to_the_format(kind: type[IntegerFormat], reason: str) -> None:
+    given = ProductSpec(kind(8), ROW, (64, 64), EIGHT_BITS)
+    for inputs in (CPU, CUDA):
+        choice = choose(TRAINING, given, inputs)
+        assert choice.backend.name == "fake quantization"
+        assert reason in dict(choice.passed_over)["torch integers"]
+    assert choose(LINEAR, given, CPU).backend.name != "decoded"
 
 
 def encoder_spec(heads: int = 2, activations: tuple[ActivationFormat, ...] = (EIGHT_BITS,) * 6) -> EncoderSpec:

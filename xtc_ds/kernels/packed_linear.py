@@ -16,6 +16,7 @@ from torch import Tensor
 
 from xtc_ds.errors import FormatError
 from xtc_ds.formats import ActivationFormat, WeightFormat, get_format
+from xtc_ds.kernels.eager import is_eager
 from xtc_ds.kernels.native import TiledLayer
 from xtc_ds.kernels.native.packed_tiles import tiles_of
 from xtc_ds.kernels.operands import LinearOperands
@@ -58,7 +59,7 @@ class PackedProduct:
         Raises FormatError where ``x`` has another number of features, or the layer is not on its device.
         """
         packed, scale, bias, range_ = layer.packed_operands()
-        if not _is_plain(x):
+        if x.device.type != "cpu" or not is_eager(x):
             result: Tensor = torch.ops.xtc_ds.packed_linear(
                 x, packed, scale, bias, range_, self.weight_format.name, *self.shape, self.x_bits, self.whole_bytes
             )
@@ -83,17 +84,6 @@ class PackedProduct:
             layer = _bind(packed, scale, bias, range_, self.weight_format, self.shape, self.x_bits, self.whole_bytes)
             bound = self._bound = _Bound(packed, scale, bias, range_, versions, layer)
         return bound.layer
-
-
-def _is_plain(x: Tensor) -> bool:
-    """Whether ``x`` is a tensor in memory and nobody watches the operators that are called on it."""
-    return (
-        type(x) is Tensor
-        and x.device.type == "cpu"
-        and not torch.compiler.is_compiling()
-        and not torch._C._len_torch_dispatch_stack()
-        and torch._C._get_tracing_state() is None
-    )
 
 
 def _bind(

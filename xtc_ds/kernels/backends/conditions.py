@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import torch
 
+from xtc_ds.formats import WeightFormat
 from xtc_ds.kernels.backend import ProductSpec
 from xtc_ds.kernels.native import native_library
 from xtc_ds.kernels.training import cpu_multiplies_integers_fast
 
-__all__ = ["native_missing", "not_a_product_of_codes", "not_codes_times_scale", "rows_not_alone", "slow_on_cpu"]
+__all__ = [
+    "native_missing",
+    "not_a_product_of_codes",
+    "not_codes_times_scale",
+    "not_straight_through",
+    "rows_not_alone",
+    "slow_on_cpu",
+]
 
 
 def not_codes_times_scale(spec: ProductSpec) -> str | None:
@@ -35,6 +43,18 @@ def not_a_product_of_codes(spec: ProductSpec) -> str | None:
     if not spec.activation.symmetric:
         return "its input is quantized asymmetrically"
     return not_codes_times_scale(spec)
+
+
+def not_straight_through(spec: ProductSpec) -> str | None:
+    """Why training on integers would lose a gradient: integer products pass it straight through to the weight."""
+    weight_format = spec.weight_format
+    if weight_format is None:
+        return None
+    if weight_format.learned:
+        return f"parts of {weight_format.name} are learned"
+    if type(weight_format).fake_quantize is not WeightFormat.fake_quantize:
+        return f"{weight_format.name} has a gradient of its own"
+    return None
 
 
 def rows_not_alone(spec: ProductSpec) -> str | None:

@@ -6,7 +6,13 @@ import torch
 from torch import Tensor
 
 from xtc_ds.kernels.backend import Inputs, ProductSpec
-from xtc_ds.kernels.backends.conditions import native_missing, not_a_product_of_codes, rows_not_alone, slow_on_cpu
+from xtc_ds.kernels.backends.conditions import (
+    native_missing,
+    not_a_product_of_codes,
+    not_straight_through,
+    rows_not_alone,
+    slow_on_cpu,
+)
 from xtc_ds.kernels.native import native_library
 from xtc_ds.kernels.native.lookup import lookup, stored_form
 from xtc_ds.kernels.operands import Lookup, TableOperands
@@ -85,7 +91,9 @@ class NativeTraining(Native):
         """See ``Backend``."""
         if inputs.device.type != "cpu":
             return f"it runs on CPUs, not on {inputs.device.type}"
-        reason: str | None = not_a_product_of_codes(spec) or native_missing() or slow_on_cpu()
+        reason: str | None = (
+            not_a_product_of_codes(spec) or not_straight_through(spec) or native_missing() or slow_on_cpu()
+        )
         return reason
 
     def bind(self, spec: ProductSpec) -> WeightLayout:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from xtc_ds.kernels.backend import Inputs, ProductSpec
-from xtc_ds.kernels.backends.conditions import not_a_product_of_codes, rows_not_alone, slow_on_cpu
+from xtc_ds.kernels.backends.conditions import not_a_product_of_codes, not_straight_through, rows_not_alone, slow_on_cpu
 from xtc_ds.kernels.integer_product import linear_on_codes
 from xtc_ds.kernels.operands import LinearOperands, LinearProduct, Lookup
 from xtc_ds.kernels.training import WeightLayout, plain_layout
@@ -60,7 +60,7 @@ class TorchIntegerTraining(_Torch):
 
     def refuses(self, spec: ProductSpec, inputs: Inputs) -> str | None:
         """See ``Backend``."""
-        reason = not_a_product_of_codes(spec)
+        reason = not_a_product_of_codes(spec) or not_straight_through(spec)
         if reason is not None:
             return reason
         if inputs.device.type == "cpu":

@@ -16,6 +16,7 @@ from torch import Tensor
 import xtc_ds.kernels.triton.ops  # noqa: F401  (registers the operators)
 from xtc_ds.errors import FormatError
 from xtc_ds.formats import ActivationFormat, WeightFormat
+from xtc_ds.kernels.eager import is_eager
 from xtc_ds.kernels.operands import LinearOperands
 from xtc_ds.kernels.per_storage import version_of
 from xtc_ds.kernels.triton.linear import TritonWeight, code_product, quantize_input, weight_only_linear
@@ -69,7 +70,7 @@ class TritonProduct:
             raise FormatError(
                 f"the input is on {x.device}, the packed weight on {packed.device}; move the model or its input"
             )
-        y_TO = self._bound_call(x, packed, scale, bias, range_) if _is_plain(x) else (
+        y_TO = self._bound_call(x, packed, scale, bias, range_) if is_eager(x) else (
             self._traced_call(x, packed, scale, bias, range_)
         )  # fmt: skip
         return y_TO.reshape(*x.shape[:-1], self.shape[0])
@@ -124,13 +125,3 @@ class TritonProduct:
             codes = ops.triton_quantize(x_TI, self.x_bits, self._x_scale(range_))
             y_TO = ops.triton_product(*codes, *weight, x.dtype)
         return y_TO
-
-
-def _is_plain(x: Tensor) -> bool:
-    """Whether ``x`` is a tensor in memory and nobody watches the operators that are called on it."""
-    return (
-        type(x) is Tensor
-        and not torch.compiler.is_compiling()
-        and not torch._C._len_torch_dispatch_stack()
-        and torch._C._get_tracing_state() is None
-    )
