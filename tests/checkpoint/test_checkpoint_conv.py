@@ -85,8 +85,8 @@ def test_what_stays_of_a_pruned_network_is_what_was_trained() -> None:
     block, small = model.layers[0], frozen.layers[0]
     kept = block.conv1.channel_pruning_mask.flatten().bool()  # type: ignore[union-attr, operator]
     assert 0 < kept.sum() < len(kept)
-    assert torch.equal(small.conv1.decoded(), block.conv1.quantized(block.conv1.weight)[kept])  # type: ignore[union-attr, operator]
-    assert torch.equal(small.conv2.decoded(), block.conv2.quantized(block.conv2.weight)[:, kept])  # type: ignore[union-attr, operator]
+    assert torch.equal(small.conv1.decoded(), block.conv1.in_force(block.conv1.weight, None)[0][kept])  # type: ignore[union-attr, operator]
+    assert torch.equal(small.conv2.decoded(), block.conv2.in_force(block.conv2.weight, None)[0][:, kept])  # type: ignore[union-attr, operator]
     for key in ("weight", "bias", "running_mean", "running_var"):
         assert torch.equal(getattr(small.bn1, key), getattr(block.bn1, key)[kept])
     assert torch.equal(small.bn2.running_mean, block.bn2.running_mean)

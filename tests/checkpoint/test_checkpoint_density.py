@@ -33,7 +33,7 @@ def model_at(step: int, pattern: str | None, renewed: bool = True, method: str =
     for _, layer in compressed_layers(model):
         if renewed and method == "snip_momentum":
             layer.snip_momentum.scores.copy_(torch.rand_like(layer.snip_momentum.scores))  # type: ignore[attr-defined]
-            layer.renew_sparse_mask(step)
+            layer.weight_transforms[0].renew(layer, step)  # type: ignore[attr-defined]
     set_step(model, step)
     return model
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 import xtc_ds
 from tests.checkpoint.pruned_models import ATTENTION, FEED_FORWARD, config, pruning, transformer_pruning
+from tests.pruning.masks import kept_units, pruning_rows, sparse_mask
 from tests.tiny import batch, tiny_model
 from xtc_ds.errors import ExportError, PlanError
 from xtc_ds.freezing import is_frozen
@@ -121,7 +122,7 @@ def test_every_format_takes_zeros_exactly(quantized: dict[str, Any] | None, tmp_
     weight = frozen.bert.encoder.layer[0].intermediate.dense
     value = weight.dense_weight() if hasattr(weight, "spec") else weight.weight
     layer = model.bert.encoder.layer[0].intermediate.dense
-    mask = layer.sparse_mask() & layer.kept_units(layer.pruning_rules[1]).view(-1, 1)
+    mask = sparse_mask(layer) & kept_units(layer, pruning_rows(layer)[1]).view(-1, 1)
     assert bool((value[~mask] == 0).all())
     assert bool((frozen.bert.encoder.layer[0].intermediate.dense.bias[~mask.any(1)] == 0).all())
 
@@ -146,7 +147,7 @@ def test_a_gradual_mask_is_shipped_without_its_scores(tmp_path: Path) -> None:
         layer = model.bert.pooler.dense
         layer.snip_momentum.scores.fill_(1e30)  # no 16-bit number, and not to be stored as one
         for _, each in compressed_layers(model):
-            if each.pruning_rules:
+            if pruning_rows(each):
                 each.sparse_pruning_mask[:, ::2] = 0
         set_step(model, 2)
         frozen, _ = round_trip(model, plan, tmp_path / str(quantized is None))

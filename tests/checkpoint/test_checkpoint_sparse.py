@@ -12,6 +12,7 @@ from torch import nn
 
 import xtc_ds
 from tests.checkpoint.pruned_models import config, network, pruning
+from tests.pruning.masks import pruning_rows
 from tests.tiny import batch, tiny_model
 from xtc_ds.layers import compressed_layers, set_step
 from xtc_ds.runtime import PackedConv2d, PackedLayer, PackedLinear
@@ -32,7 +33,7 @@ def shipped(block: Any, quantized: dict[str, Any] | None, folder: Path) -> tuple
     model = tiny_model(layers=1).eval()
     plan = xtc_ds.compress(model, config(block, quantized=quantized))
     for _, layer in compressed_layers(model):
-        for rule in layer.pruning_rules:
+        for rule in pruning_rows(layer):
             if rule.method == "snip_momentum":
                 layer.sparse_pruning_mask[:] = torch.tensor([1.0, 0.0, 0.0, 1.0]).repeat(rule.shape[1] // 4)  # type: ignore[index, operator]
     set_step(model, 1)
@@ -86,7 +87,7 @@ def test_convolutions_keep_n_of_m_channels(tmp_path: Path) -> None:
         model = network()
         plan = xtc_ds.compress(model, config(block, quantized=quantized))
         for _, layer in compressed_layers(model):
-            if layer.pruning_rules:
+            if pruning_rows(layer):
                 layer.sparse_pruning_mask[:, ::2] = 0  # type: ignore[index, operator]
         set_step(model, 1)
         frozen = xtc_ds.freeze(model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.pruning.masks import sparse_mask
 from tests.tiny import batch, block, ds_config, tiny_model
 from xtc_ds.compat.deepspeed import compression_scheduler, get_compression_config, init_compression
 from xtc_ds.errors import EngineError
@@ -79,6 +80,6 @@ def test_sparsity_rises_without_an_engine() -> None:
         model(**batch(seed=step)).loss.backward()
         optimizer.step()
         scheduler.step()
-        mask = model.bert.pooler.dense.sparse_mask()
+        mask = sparse_mask(model.bert.pooler.dense)
         kept.append(1.0 if mask is None else float(mask.float().mean()))
     assert kept[0] > kept[1] > kept[2] > kept[3] == kept[4] == 0.25

@@ -75,7 +75,8 @@ def test_a_loaded_checkpoint_is_evaluated_as_it_was_trained(tmp_path: Path) -> N
     assert not torch.allclose(raw, expected, atol=1e-3)
     formats = {layer.weight_format.name for _, layer in compressed_layers(evaluating.module) if layer.weight_format}
     assert formats == {"int6"}
-    assert all(layer.activation_on for _, layer in compressed_layers(evaluating.module) if layer.activation_rule)
+    layers = [layer for _, layer in compressed_layers(evaluating.module) if layer.coded_input_row]
+    assert all(layer.input_coding is not None for layer in layers)
 
 
 @pytest.mark.parametrize("stage", [0, 2, 3])

@@ -70,4 +70,4 @@ def test_a_zero_weight_has_one_of_the_two_levels_of_one_bit() -> None:
     model = compressed(bits=1)
     with torch.no_grad():
         model.dense.weight[:, ::2] = 0
-    assert len(model.dense.quantized(model.dense.weight).unique()) == 2  # type: ignore[operator]
+    assert len(model.dense.in_force(model.dense.weight, None)[0].unique()) == 2  # type: ignore[operator]

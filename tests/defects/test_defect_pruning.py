@@ -11,6 +11,7 @@ from torch import nn
 
 import xtc_ds
 from tests.pruning.configs import pruning
+from tests.pruning.masks import kept_units, pruning_rows, sparse_mask
 from tests.tiny import batch, ds_config, tiny_model
 from xtc_ds.freezing.bake import bake
 from xtc_ds.layers import compressed_layers, set_step
@@ -37,7 +38,7 @@ def test_sparse_pruning_trains_past_its_offset(name: str) -> None:
         loss = engine(**batch(seed=step)).loss
         engine.backward(loss)
         engine.step()
-    [kept] = {float(layer.sparse_mask().float().mean()) for _, layer in compressed_layers(engine.module)}
+    [kept] = {float(sparse_mask(layer).float().mean()) for _, layer in compressed_layers(engine.module)}
     assert kept == 0.5
     frozen = xtc_ds.freeze(engine)
     engine.eval()
@@ -74,7 +75,7 @@ def test_each_of_two_pairs_shrinks_by_its_own_mask(finish: str) -> None:
     """The second pair does not get the first one's rows: outputs are those of the masked model."""
     model, x = pruned_pairs(), torch.randn(5, 8)
     expected = model(x)
-    masks = [layer.kept_units(layer.pruning_rules[0]) for layer in (model.wide_a, model.wide_b)]
+    masks = [kept_units(layer, pruning_rows(layer)[0]) for layer in (model.wide_a, model.wide_b)]
     assert not torch.equal(masks[0], masks[1])
     if finish == "freeze":
         small: Any = xtc_ds.freeze(model, "float32")

@@ -11,6 +11,7 @@ from torch import nn
 
 import xtc_ds
 from tests.pruning.configs import pruning
+from tests.pruning.masks import sparse_mask
 from tests.tiny import batch, block, ds_config, tiny_model
 from xtc_ds.compat.deepspeed import redundancy_clean
 from xtc_ds.errors import EngineError
@@ -111,7 +112,7 @@ def test_masks_of_partitioned_weights_are_those_of_whole_ones() -> None:
     masks = []
     for model in (partitioned_model(), tiny_model(layers=2)):
         xtc_ds.compress(model, ds_config(compression))
-        masks.append([layer.sparse_mask() for _, layer in compressed_layers(model)])
+        masks.append([sparse_mask(layer) for _, layer in compressed_layers(model)])
     assert len(masks[0]) == 2
     for partitioned, whole in zip(*masks, strict=True):
         assert partitioned is not None
@@ -138,8 +139,8 @@ def test_the_layers_that_a_pipeline_module_calls_are_the_compressed_ones() -> No
     x = torch.randn(3, 8)
     out = model(x)
     for layer in model.forward_funcs:
-        assert len(layer.quantized(layer.weight).unique()) == 2
-        x = torch.nn.functional.linear(x, layer.quantized(layer.weight), layer.bias)
+        assert len(layer.in_force(layer.weight, None)[0].unique()) == 2
+        x = torch.nn.functional.linear(x, layer.in_force(layer.weight, None)[0], layer.bias)
     assert torch.equal(out, x)
     out.sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())

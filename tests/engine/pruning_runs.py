@@ -13,10 +13,10 @@ import xtc_ds
 from tests.engine.rank_training import train
 from tests.half_precision import allow_fp16
 from tests.pruning.configs import all_prunings
+from tests.pruning.masks import SCORE_NAMES, kept_units, pruning_rows, sparse_mask
 from tests.tiny import ds_config, tiny_model
 from xtc_ds.layers import compressed_layers
-from xtc_ds.layers.masks import SCORE_NAMES
-from xtc_ds.plan.rows import SparseRow
+from xtc_ds.techniques.sparse_pruning.rows import SparseRow
 from xtc_ds.zero import gathered
 
 __all__ = ["PRUNING_RUNS", "pruning_run"]
@@ -75,8 +75,8 @@ def _masks(engine: Any) -> dict[str, Any]:
     kept: dict[str, list[int]] = {}
     momentum: list[float] = []
     for name, layer in compressed_layers(engine.module):
-        for rule in layer.pruning_rules:
-            mask = layer.sparse_mask() if isinstance(rule, SparseRow) else layer.kept_units(rule)
+        for rule in pruning_rows(layer):
+            mask = sparse_mask(layer) if isinstance(rule, SparseRow) else kept_units(layer, rule)
             assert mask is not None
             kept[f"{name} {type(rule).__name__}"] = mask.flatten().nonzero().flatten().tolist()
         if hasattr(layer, "snip_momentum"):

@@ -90,7 +90,7 @@ def test_the_losses_are_those_of_the_old_way(period: int, ratio: float | None) -
     reference = tiny_model(layers=2)
     xtc_ds.compress(reference, copy.deepcopy(engine.xtc.plan.config))
     for _, layer in compressed_layers(reference):
-        layer.weight_format = None
+        layer.weight_in_force = ()
     optimizer = torch.optim.AdamW(reference.parameters(), lr=1e-2, weight_decay=0.0)
     bits = golden_bits(period)[:10]
     assert bits == ([8, 7, 6, 6, 5, 5, 5, 5, 4, 4] if period else [8, 7, 6, 5, 4, 3, 2, 2, 2, 2])

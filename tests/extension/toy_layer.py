@@ -28,7 +28,7 @@ class CompressedGatedLinear(CompressedLayer, GatedLinear):
 
     def forward(self, input: Tensor) -> Tensor:
         w_OI, bias_O = self.in_force(self.weight, self.bias)
-        y: Tensor = F.linear(self.quantized_input(self.live_input(input)), w_OI, bias_O)
+        y: Tensor = F.linear(self.coded_input(self.transformed_input(input)), w_OI, bias_O)
         return y * torch.sigmoid(self.gate)
 
 

@@ -90,7 +90,7 @@ def test_inputs_go_on_being_quantized_from_the_first_step(calibration: str) -> N
     assert torch.equal(logits(model), expected)
     layers = [layer for _, layer in compressed_layers(model)]
     assert layers
-    assert all(layer.weight_rule is None and not layer.pruning_rules for layer in layers)
+    assert not any(layer.weight_transforms for layer in layers)
     assert [name for name in model.state_dict() if "mask" in name] == []
 
 

@@ -51,7 +51,8 @@ def test_a_convolution_keeps_its_geometry(geometry: dict[str, Any]) -> None:
 def test_every_width_is_allowed_with_row_scales_and_groups() -> None:
     for options in ({"bits": 1}, {"bits": 2}, {"bits": 3, "shared": {"granularity": "row"}}):
         model = compressed(network(), **options)
-        values = [len(kernel.unique()) for kernel in model.layers[0].conv1.quantized(model.layers[0].conv1.weight)]  # type: ignore[union-attr, index, operator]
+        conv: Any = model.layers[0].conv1  # type: ignore[union-attr, index]
+        values = [len(kernel.unique()) for kernel in conv.in_force(conv.weight, None)[0]]
         assert max(values) <= 2 ** options["bits"]  # type: ignore[operator]
     model = compressed(network(), bits=8, shared={"quantize_groups": 4}, activation=None)
     assert model(torch.randn(2, 3, 8, 8)).shape == (2, 5)

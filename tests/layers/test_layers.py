@@ -78,7 +78,7 @@ def test_gradients_go_straight_through_to_weights_and_inputs() -> None:
     scale = 2 * x.detach().abs().amax(-1, keepdim=True) / 256
     x_hat = (x.detach() / scale).round().clamp(-128, 127) * scale
     assert torch.allclose(layer.weight.grad, upstream.t() @ x_hat, atol=1e-5)
-    assert torch.allclose(x.grad, upstream @ layer.quantized(layer.weight).detach(), atol=1e-5)
+    assert torch.allclose(x.grad, upstream @ layer.in_force(layer.weight, None)[0].detach(), atol=1e-5)
 
 
 def test_the_offset_and_the_falling_bits_are_followed() -> None:

@@ -14,7 +14,8 @@ import xtc_ds
 from tests.tiny import batch, block, ds_config, tiny_model
 from xtc_ds.errors import ConfigError
 from xtc_ds.formats import format_names, get_format
-from xtc_ds.layers import LearnedParts, compressed_layers, set_step
+from xtc_ds.layers import compressed_layers, set_step
+from xtc_ds.techniques.weight_quantization.learned_parts import LearnedParts, learned_parts_of
 
 # The key "format", and bits.
 FORMATS = [("kmeans", 1), ("kmeans", 3), ("kmeans", 8)]
@@ -65,8 +66,9 @@ def test_what_is_trained_is_shipped_to_the_bit(
     layers = list(compressed_layers(model))
     assert len(layers) == 10
     for key, layer in layers:
-        assert layer.learned_parts is not None
-        assert any(bool(p.any()) for p in layer.learned_parts.parameters()), key
+        learned = learned_parts_of(layer)
+        assert learned is not None
+        assert any(bool(p.any()) for p in learned.parameters()), key
         moved = not torch.equal(before[f"{key}.weight"], after[f"{key}.weight"])
         assert moved == (assignment == "nearest"), key
     frozen = xtc_ds.freeze(model, "float32")
@@ -96,15 +98,15 @@ def test_a_late_start_takes_the_weights_of_that_time() -> None:
     model = learned_model("kmeans", 2, offset=2)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)  # made before there is a codebook
     layer: Any = model.bert.encoder.layer[0].output.dense
-    assert not layer.learned_parts.started
+    assert not learned_parts_of(layer).started
     model(**batch(seed=0)).loss.backward()
     optimizer.step()
     set_step(model, 2)
     expected = get_format("kmeans2").encode(layer.weight.detach().reshape(1, -1))
-    assert torch.equal(layer.learned_parts.parts()["codebook"], expected.parts["codebook"])
-    assert torch.equal(layer.learned_parts.codes.reshape(1, -1), expected.codes)
+    assert torch.equal(learned_parts_of(layer).parts()["codebook"], expected.parts["codebook"])
+    assert torch.equal(learned_parts_of(layer).codes.reshape(1, -1), expected.codes)
     trained(model, 1, optimizer)
-    assert layer.learned_parts.codebook.any()
+    assert learned_parts_of(layer).codebook.any()
 
 
 def test_a_checkpoint_brings_codebooks_and_codes() -> None:
@@ -114,7 +116,7 @@ def test_a_checkpoint_brings_codebooks_and_codes() -> None:
     assert torch.equal(logits(other.eval()), logits(model))
     late = learned_model("kmeans", 2, offset=5)
     late.load_state_dict(learned_model("kmeans", 2, offset=5).state_dict())
-    assert not any(layer.learned_parts.started for _, layer in compressed_layers(late) if layer.learned_parts)
+    assert not any(parts.started for _, layer in compressed_layers(late) if (parts := learned_parts_of(layer)))
 
 
 def test_a_shared_weight_has_one_codebook(tmp_path: Path) -> None:
@@ -132,7 +134,7 @@ def test_a_shared_weight_has_one_codebook(tmp_path: Path) -> None:
     xtc_ds.compress(
         model, ds_config(block(2, None, params={"format": "kmeans"}, shared={"granularity": "row"}, exclude=[]))
     )
-    assert model.table.learned_parts is model.head.learned_parts
+    assert learned_parts_of(model.table) is learned_parts_of(model.head)
     model(torch.arange(30)).square().sum().backward()
     torch.optim.SGD(model.parameters(), lr=0.1).step()
     frozen = xtc_ds.freeze(model, "float32")

@@ -13,9 +13,10 @@ import xtc_ds
 from tests.parity.arrays import as_array
 from tests.parity.cases import Case
 from tests.parity.models import MODELS, fill, model_input, upstream
+from tests.pruning.masks import kept_units, pruning_rows, sparse_mask
 from xtc_ds.compat.deepspeed import redundancy_clean
 from xtc_ds.layers import compressed_layers
-from xtc_ds.plan import SparseRow
+from xtc_ds.techniques.sparse_pruning.rows import SparseRow
 
 __all__ = ["prepare", "run"]
 
@@ -34,13 +35,13 @@ def masks(model: nn.Module) -> dict[str, Tensor]:
     """``<module>/<kind>`` -> the mask that would be shipped, bool."""
     found = {}
     for name, layer in compressed_layers(model):
-        for rule in layer.pruning_rules:
+        for rule in pruning_rows(layer):
             if isinstance(rule, SparseRow):
-                mask = layer.sparse_mask()
+                mask = sparse_mask(layer)
                 assert mask is not None
                 found[f"{name}/sparse"] = mask
             else:
-                found[f"{name}/{rule.technique}"] = layer.kept_units(rule)
+                found[f"{name}/{rule.technique}"] = kept_units(layer, rule)
     return found
 
 

@@ -30,7 +30,7 @@ from xtc_ds.formats import (
     get_format,
 )
 from xtc_ds.layers.range_observer import RangeObserver
-from xtc_ds.plan.schedule import BitSchedule, bits_at
+from xtc_ds.techniques.weight_quantization.schedule import BitSchedule, bits_at
 
 GOLDEN = Path(__file__).parent / "golden"
 FACTS: dict[str, Any] = json.loads((GOLDEN / "facts.json").read_text())

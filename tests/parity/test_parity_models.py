@@ -25,6 +25,7 @@ from tests.parity.differences import pins
 from tests.parity.models import MODELS, fill, model_input
 from tests.parity.new_library import prepare, run
 from tests.parity.students import STUDENTS
+from tests.pruning.masks import kept_units, pruning_rows, sparse_mask
 from xtc_ds.compat.deepspeed import redundancy_clean, student_initialization
 from xtc_ds.errors import EngineError
 from xtc_ds.layers import compressed_layers, set_step
@@ -190,8 +191,8 @@ def test_head_pruning_by_l1_keeps_the_largest_blocks() -> None:
     layer = dict(compressed_layers(model))["0"]
     weight = model.state_dict()["0.weight"]
     sizes = weight.reshape(8, 4, 4).abs().sum(dim=(0, 2))
-    (rule,) = layer.pruning_rules
-    kept = layer.kept_units(rule)  # type: ignore[arg-type]
+    (rule,) = pruning_rows(layer)
+    kept = kept_units(layer, rule)  # type: ignore[arg-type]
     assert int(kept.sum()) == 2
     assert sizes[kept].min() > sizes[~kept].max()
     redundancy_clean(model, config)
@@ -212,6 +213,6 @@ def test_a_share_just_above_a_whole_number() -> None:
     assert int(recorded(single)["mask/0/sparse"].sum()) == 56
     model = MODELS["square"]()
     xtc_ds.compress(model, {"compression_training": copy.deepcopy(CASES[single].block)})
-    mask = dict(compressed_layers(model))["0"].sparse_mask()
+    mask = sparse_mask(dict(compressed_layers(model))["0"])
     assert mask is not None
     assert int(mask.sum()) == 56

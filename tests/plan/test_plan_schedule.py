@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xtc_ds.plan import BitSchedule, bits_at
-from xtc_ds.plan.schedule import steps_since_change
+from xtc_ds.techniques.weight_quantization.schedule import BitSchedule, bits_at, steps_since_change
 
 
 def slow_bits(steps: int, start: float, target: float, period: int) -> float:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.pruning.configs import pruning
+from tests.pruning.masks import sparse_mask
 from tests.tiny import batch, ds_config, tiny_model
 from xtc_ds.compat.deepspeed import compression_scheduler, init_compression, install, uninstall
 
@@ -23,7 +24,7 @@ def test_a_loop_without_an_engine_prunes_gradually() -> None:
         model(**batch(seed=number)).loss.backward()
         optimizer.step()
         scheduler.step()
-        kept.append(int(model.get_submodule(QUERY).sparse_mask().sum()))
+        kept.append(int(sparse_mask(model.get_submodule(QUERY)).sum()))
     # Half of 1024 after the cubic law's 7/8 of the way.
     assert kept == [576, 512, 512]
 

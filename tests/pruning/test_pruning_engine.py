@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import xtc_ds
 from tests.half_precision import allow_fp16
 from tests.pruning.configs import all_prunings, pruning
+from tests.pruning.masks import sparse_mask
 from tests.tiny import batch, block, ds_config, tiny_model
 
 pytestmark = pytest.mark.usefixtures("single_process_group")
@@ -129,19 +130,19 @@ def test_scores_are_a_moving_sum_of_the_masks_gradients(accumulation: int) -> No
         found = torch.zeros(8, 32)
         for part in range(accumulation):
             found += saliency(model, batch(seed=2 * number + part), 1 / accumulation)
-        mask = layer.sparse_mask()
+        mask = sparse_mask(layer)
         for part in range(accumulation):
             step(engine, 2 * number + part)
         if number < 3:
             expected = 0.9 * expected + found
         assert torch.allclose(layer.snip_momentum.scores, expected, atol=1e-7)
-        kept.append(int(layer.sparse_mask().sum()))
+        kept.append(int(sparse_mask(layer).sum()))
         best = expected.flatten().sort(descending=True).indices[: kept[-1] // 4]
         if number < 3:
-            blocks = layer.sparse_mask().reshape(8, 4, 32)[:, 0].flatten()
+            blocks = sparse_mask(layer).reshape(8, 4, 32)[:, 0].flatten()
             assert sorted(blocks.nonzero().flatten().tolist()) == sorted(best.tolist())
         else:
-            assert torch.equal(layer.sparse_mask(), mask)
+            assert torch.equal(sparse_mask(layer), mask)
     # 256 blocks; the sparsity rises to 0.75 by 1 - (1 - t / 3)^3.
     blocks_left = [256 - 192 * (1 - (1 - t / 3) ** 3) for t in (1, 2, 3)]
     assert kept[:3] == [4 * -(-int(left * 1000) // 1000) for left in blocks_left]
@@ -155,7 +156,7 @@ def test_masks_are_renewed_at_the_stride_only() -> None:
     kept = []
     for number in range(7):
         step(engine, number)
-        kept.append(int(model.get_submodule(QUERY).sparse_mask().sum()))
+        kept.append(int(sparse_mask(model.get_submodule(QUERY)).sum()))
     # Steps 1, 3, 5 and the end, 6; at the offset itself nothing goes yet.
     assert kept[0] == kept[1] == 1024
     assert kept[1] > kept[2] == kept[3] > kept[4] >= kept[5] == kept[6] == 256

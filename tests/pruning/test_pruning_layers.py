@@ -12,10 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from tests.pruning.masks import kept_units, pruning_rows, sparse_mask
 from xtc_ds.formats import Grouping, fake_quantize_weight
-from xtc_ds.layers import CompressedLayer, add_pruning, swap_class
-from xtc_ds.plan.rows import SparseRow, StructuredRow, WeightRow
-from xtc_ds.plan.schedule import BitSchedule
+from xtc_ds.layers import CompressedLayer, swap_class
+from xtc_ds.techniques.pruning.unit_rows import StructuredRow
+from xtc_ds.techniques.registry import technique_named
+from xtc_ds.techniques.sparse_pruning.rows import SparseRow
+from xtc_ds.techniques.sparse_pruning.transform import SparseMask
+from xtc_ds.techniques.weight_quantization.rows import WeightRow
+from xtc_ds.techniques.weight_quantization.schedule import BitSchedule
+from xtc_ds.techniques.weight_quantization.transform import QuantizedWeight
 
 
 def sparse(shape: tuple[int, ...], method: str = "l1", kind: str = "Linear", **changes: Any) -> SparseRow:
@@ -32,7 +38,8 @@ def structured(
 def pruned(module: nn.Module, *rules: SparseRow | StructuredRow, step: int | None = 0) -> Any:
     layer = swap_class(module)
     for rule in rules:
-        add_pruning(layer, rule)
+        technique = "sparse" if isinstance(rule, SparseRow) else rule.technique
+        technique_named(f"{technique}_pruning").mask_class(rule).attach(layer)  # type: ignore[attr-defined]
     if step is not None:
         layer.set_step(step)
     return layer
@@ -59,9 +66,9 @@ def test_a_linear_multiplies_with_all_its_masks(method: str) -> None:
     single, rows, heads = (half(score.detach()) for score in scores)
     expected = F.linear(x, w * single * rows[:, None] * heads.repeat_interleave(2), b * rows)
     assert torch.allclose(layer(x), expected, atol=1e-6)
-    assert torch.equal(layer.sparse_mask(), single.bool())
-    assert torch.equal(layer.kept_units(layer.pruning_rules[1]), rows.bool())
-    assert torch.equal(layer.kept_units(layer.pruning_rules[2]), heads.bool())
+    assert torch.equal(sparse_mask(layer), single.bool())
+    assert torch.equal(kept_units(layer, pruning_rows(layer)[1]), rows.bool())
+    assert torch.equal(kept_units(layer, pruning_rows(layer)[2]), heads.bool())
 
 
 def test_scores_get_the_gradient_of_their_mask() -> None:
@@ -98,8 +105,10 @@ def test_scores_of_a_frozen_weight_are_trained_and_the_weight_is_not() -> None:
 
 
 def test_weights_are_quantized_before_they_are_pruned() -> None:
-    layer = pruned(nn.Linear(8, 6), sparse((6, 8)), step=None)
-    layer.weight_rule = WeightRow("m", "Linear", "g", (6, 8), BitSchedule(0, 1, 1, 1), Grouping("tensor"), True, "auto")
+    row = WeightRow("m", "Linear", "g", (6, 8), BitSchedule(0, 1, 1, 1), Grouping("tensor"), True, "auto")
+    layer = swap_class(nn.Linear(8, 6))
+    layer.weight_transforms = (QuantizedWeight(row),)
+    SparseMask(sparse((6, 8))).attach(layer)
     layer.set_step(0)
     codes = fake_quantize_weight(layer.weight.detach(), layer.weight_format, Grouping("tensor"))
     found = layer.in_force(layer.weight, layer.bias)[0]
@@ -124,7 +133,7 @@ def test_conv1d_is_pruned_as_the_linear_it_stands_for(method: str) -> None:
     other = pruned(conv, *rules[1])
     x = torch.randn(2, 5, 8)
     assert torch.allclose(one(x), other(x), atol=1e-6)
-    assert other.sparse_mask().shape == (6, 8)
+    assert sparse_mask(other).shape == (6, 8)
     assert not torch.allclose(one(x), F.linear(x, linear.weight, linear.bias), atol=1e-3)
 
 
@@ -137,8 +146,8 @@ def test_a_convolution_loses_channels_with_their_bias_and_single_weights(method:
         structured("channel", shape, method, 6, "Conv2d"),
     )
     x = torch.randn(2, 4, 5, 5)
-    single = layer.sparse_mask().float()
-    channels = layer.kept_units(layer.pruning_rules[1]).float()
+    single = sparse_mask(layer).float()
+    channels = kept_units(layer, pruning_rows(layer)[1]).float()
     assert (single.sum(), channels.sum()) == (108, 3)
     w, b = layer.weight.detach() * single * channels.view(-1, 1, 1, 1), layer.bias.detach() * channels
     expected = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="circular"), w, b)
@@ -159,15 +168,15 @@ def test_nothing_is_pruned_before_the_offset(method: str) -> None:
     # Rows are zero from step 3 on.
     assert masks == [(True, False), (True, False), (False, False), (False, True)]
     layer.set_step(0)
-    assert layer.sparse_mask().sum() == 24
+    assert sparse_mask(layer).sum() == 24
 
 
 def test_a_mask_of_weights_is_fixed_when_it_is_made() -> None:
     layer = pruned(nn.Linear(8, 6), sparse((6, 8)))
-    before = layer.sparse_mask()
+    before = sparse_mask(layer)
     with torch.no_grad():
         layer.weight.mul_(torch.rand(6, 8))
-    assert torch.equal(layer.sparse_mask(), before)
+    assert torch.equal(sparse_mask(layer), before)
     layer(torch.randn(2, 8)).sum().backward()
     assert (layer.weight.grad[~before] == 0).all()
 

@@ -11,19 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from xtc_ds.pruning import (
-    Blocks,
-    GradualSchedule,
-    KeepOf,
-    Singles,
-    channel_norms,
-    head_norms,
-    kept_count,
-    parse_pattern,
-    row_norms,
-    straight_through,
-    top_mask,
-)
+from xtc_ds.techniques.pruning.norms import channel_norms, head_norms, row_norms
+from xtc_ds.techniques.pruning.top import kept_count, straight_through, top_mask
+from xtc_ds.techniques.sparse_pruning.patterns import Blocks, KeepOf, Singles, parse_pattern
+from xtc_ds.techniques.sparse_pruning.snip import GradualSchedule
 
 
 def slow_top(scores: list[float], kept: int) -> list[float]:

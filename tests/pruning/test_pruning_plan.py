@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tests.pruning.configs import all_prunings, pruning
+from tests.pruning.masks import sparse_mask
 from tests.tiny import ds_config, tiny_model
 from xtc_ds.config import load_config
 from xtc_ds.errors import PlanError
@@ -262,7 +263,7 @@ def test_dropped_layers_are_not_pruned() -> None:
     layers = model.bert.encoder.layer
     assert len(layers) == 2
     # The mask is of the weights that the layer has after the reduction.
-    mask = layers[1].attention.self.query.sparse_mask()
+    mask = sparse_mask(layers[1].attention.self.query)
     assert float(wanted[mask].min()) >= float(wanted[~mask].max())
 
 

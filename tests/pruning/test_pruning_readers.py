@@ -15,6 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 import xtc_ds
 from tests.pruning.configs import pruning
+from tests.pruning.masks import kept_units, pruning_rows
 from tests.tiny import batch, block, ds_config, tiny_model
 from xtc_ds.freezing.bake import bake
 from xtc_ds.layers import CompressedLayer, set_step
@@ -81,7 +82,7 @@ def compressed(method: str, quantized: dict[str, Any] | None = None, kind: str =
 
 
 def kept(layer: CompressedLayer) -> Tensor:
-    return layer.kept_units(layer.pruning_rules[0])  # type: ignore[arg-type]
+    return kept_units(layer, pruning_rows(layer)[0])  # type: ignore[arg-type]
 
 
 @METHODS
@@ -95,7 +96,7 @@ def test_what_is_frozen_computes_what_was_trained(method: str, kind: str) -> Non
     assert torch.allclose(xtc_ds.freeze(model)(x), expected, atol=1e-6)
     bake(model)
     assert type(model.conv2) is nn.Conv2d
-    assert not {"pruned_source", "unit_mask"} & {*vars(model.conv2), *vars(model.conv1)}
+    assert not {"weight_transforms", "input_transforms", "unit_mask"} & {*vars(model.conv2), *vars(model.conv1)}
     assert torch.allclose(model(x), expected, atol=1e-6)
 
 
@@ -200,8 +201,8 @@ def test_a_copys_readers_follow_the_copy(method: str) -> None:
     set_step(model, 0)
     for twin in twins:
         assert torch.equal(twin.eval()(images()), compressed(method).eval()(images()))
-        assert twin.conv2.pruned_source[0] is twin.conv1
-        assert twin.narrow.pruned_source[0] is twin.wide
+        assert twin.conv2.input_transforms[0].source is twin.conv1
+        assert twin.narrow.input_transforms[0].source is twin.wide
 
 
 QUANTIZED: list[dict[str, Any]] = [

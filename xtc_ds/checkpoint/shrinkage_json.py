@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from xtc_ds.freezing.heads import HEAD_ATTRIBUTES
 from xtc_ds.plan.shrinkage import Shrinkage, ShrunkModule
+from xtc_ds.techniques.registry import techniques
 
 __all__ = ["read_shrinkage", "write_shrinkage"]
 
@@ -31,6 +31,7 @@ def write_shrinkage(shrinkage: Shrinkage) -> dict[str, Any]:
 def read_shrinkage(content: Mapping[str, Any]) -> Shrinkage:
     """The inverse. Raises KeyError, TypeError or ValueError where it is not understood."""
     modules, attributes = {}, {}
+    known = {name for technique in techniques() for name in technique.frozen_attributes}
     for entry in content["layers"]:
         before, after = (tuple(int(size) for size in entry[key]) for key in ("before", "after"))
         if len(before) != len(after) or not all(0 < a <= b for a, b in zip(after, before, strict=True)):
@@ -38,7 +39,7 @@ def read_shrinkage(content: Mapping[str, Any]) -> Shrinkage:
         modules.update(dict.fromkeys(entry["modules"], ShrunkModule(entry["kind"], before, after)))
     for entry in content["attributes"]:
         values = {key: int(value) for key, value in entry["values"].items()}
-        if not values.keys() <= HEAD_ATTRIBUTES:
+        if not values.keys() <= known:
             raise ValueError(f"attributes {', '.join(values)}")
         attributes.update(dict.fromkeys(entry["modules"], values))
     return Shrinkage(modules, attributes)

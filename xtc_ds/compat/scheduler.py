@@ -50,8 +50,8 @@ class compression_scheduler:
             self.training_steps += 1
             self._hooks.after_step(self.training_steps)
         self._schedule.advance_to(self.training_steps)
-        rules = (layer.weight_rule for _, layer in compressed_layers(self.model))
-        self.weight_quantization_enabled = any(rule and rule.format_at(self.training_steps) for rule in rules)
+        layers = (layer for _, layer in compressed_layers(self.model))
+        self.weight_quantization_enabled = any(layer.weight_format is not None for layer in layers)
 
     def _enabled(self) -> bool:
         techniques = [block for name, block in self.compression_config.items() if name != "layer_reduction"]

@@ -9,9 +9,8 @@ from torch import nn
 
 from xtc_ds.errors import EngineError
 from xtc_ds.layers import CompressedLayer, compressed_layers
-from xtc_ds.plan.schedule import bits_at
 
-__all__ = ["CompressionSchedule", "bits_at"]
+__all__ = ["CompressionSchedule"]
 
 
 class CompressionSchedule:
@@ -43,12 +42,12 @@ class CompressionSchedule:
         weights: dict[str, float] = {}
         activations: dict[str, float] = {}
         for _, layer in compressed_layers(self.model):
-            if layer.weight_rule is not None:
-                bits = layer.weight_rule.schedule.at(self.step)
-                weights[layer.weight_rule.group] = 32 if bits is None else bits
-            if layer.activation_rule is not None:
-                on = layer.activation_on
-                activations[layer.activation_rule.group] = layer.activation_rule.format.bits if on else 32
+            for weight in layer.weight_transforms:
+                if (bits := weight.bits_at(self.step)) is not None:
+                    weights[weight.row.group] = bits
+            for input_ in layer.input_transforms:
+                if (bits := input_.bits_at(self.step)) is not None:
+                    activations[input_.row.group] = bits
         return {"weights": weights, "activations": activations}
 
     def state_dict(self) -> dict[str, Any]:

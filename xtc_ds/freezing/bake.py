@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,13 +9,11 @@ from torch import Tensor, nn
 
 from xtc_ds.compression_state import state_of, update_state
 from xtc_ds.errors import ExportError
-from xtc_ds.freezing.density import warn_of_density
-from xtc_ds.freezing.freeze import is_frozen, unwrap
-from xtc_ds.freezing.pruned_parts import PrunedParts
+from xtc_ds.freezing.freeze import is_frozen, unwrap, warn_before_freeze
 from xtc_ds.freezing.shrinkage import set_attributes
+from xtc_ds.freezing.trained_parts import TrainedParts
 from xtc_ds.layer_kinds import layer_kind, layer_kind_of
-from xtc_ds.layers import LEARNED_PARTS, CompressedLayer, compressed_layers, restore_class
-from xtc_ds.layers.masks import remove_pruning
+from xtc_ds.layers import CompressedLayer, compressed_layers, restore_class
 from xtc_ds.zero import is_partitioned, modifiable
 
 __all__ = ["bake"]
@@ -42,9 +39,9 @@ def bake(model: Any) -> None:
     if is_frozen(module):
         raise ExportError("the model is frozen: its weights are packed; bake the trained model that it was made from")
     with torch.no_grad():
-        parts = PrunedParts(module)
+        parts = TrainedParts(module)
         _check_partitioned(module, parts)
-        warn_of_density(parts)
+        warn_before_freeze(module)
         _write_tensors(module, parts)
     for name, shrunk in parts.shrinkage.modules.items():
         layer_kind(shrunk.kind).set_sizes(module.get_submodule(name), shrunk.after)
@@ -55,7 +52,7 @@ def bake(model: Any) -> None:
         _release(layer)
 
 
-def _check_partitioned(model: nn.Module, parts: PrunedParts) -> None:
+def _check_partitioned(model: nn.Module, parts: TrainedParts) -> None:
     for name in parts.shrinkage.modules:
         for key, parameter in model.get_submodule(name)._parameters.items():
             if parameter is not None and is_partitioned(parameter):
@@ -65,7 +62,7 @@ def _check_partitioned(model: nn.Module, parts: PrunedParts) -> None:
                 )
 
 
-def _write_tensors(model: nn.Module, parts: PrunedParts) -> None:
+def _write_tensors(model: nn.Module, parts: TrainedParts) -> None:
     written: set[int] = set()
     for name, module in model.named_modules():
         if not isinstance(module, CompressedLayer) and name not in parts.modules:
@@ -78,42 +75,47 @@ def _write_tensors(model: nn.Module, parts: PrunedParts) -> None:
             if parameter is not None and id(parameter) not in written and _changes(module, key, name, parts):
                 written.add(id(parameter))
                 _write(parts, name, module, key, parameter)
+            if parameter is None and key == "weight" and parts.changes_values(name):
+                value = parts.applied(name, key, _weight(parts, name, module, torch.empty(0)))
+                module._parameters[key] = nn.Parameter(value.contiguous())
             if buffer is not None:
                 module._buffers[key] = parts.applied(name, key, buffer)
 
 
-def _changes(module: nn.Module, key: str, name: str, parts: PrunedParts) -> bool:
-    quantized = isinstance(module, CompressedLayer) and module.weight_rule is not None and key == "weight"
-    return quantized or name in parts.modules
+def _changes(module: nn.Module, key: str, name: str, parts: TrainedParts) -> bool:
+    coded = isinstance(module, CompressedLayer) and module.coded_row is not None
+    return (key == "weight" and (coded or parts.changes_values(name))) or name in parts.modules
 
 
-def _write(parts: PrunedParts, name: str, module: nn.Module, key: str, parameter: nn.Parameter) -> None:
+def _write(parts: TrainedParts, name: str, module: nn.Module, key: str, parameter: nn.Parameter) -> None:
     with modifiable([parameter]):
-        value = parts.applied(name, key, _quantized(module, key, parameter.detach()))
+        trained = _weight(parts, name, module, parameter.detach()) if key == "weight" else parameter.detach()
+        value = parts.applied(name, key, trained)
         if value.shape == parameter.shape:
             parameter.data.copy_(value)
             return
     module._parameters[key] = nn.Parameter(value.contiguous(), requires_grad=parameter.requires_grad)
 
 
-def _quantized(module: nn.Module, key: str, value: Tensor) -> Tensor:
-    rule = module.weight_rule if isinstance(module, CompressedLayer) and key == "weight" else None
-    if rule is None:
-        return value
-    kind = layer_kind(rule.kind)
+def _weight(parts: TrainedParts, name: str, module: nn.Module, w: Tensor) -> Tensor:
+    """The trained weight as its codes stand for it, in the order in which the module stores it."""
+    coded = isinstance(module, CompressedLayer) and module.coded_row is not None
+    if not coded and not parts.changes_values(name):
+        return w
     assert isinstance(module, CompressedLayer)
-    w_OI = kind.outputs_first(value)
-    return kind.as_stored(module.shipped_encoding(w_OI).decode(value.dtype).reshape(w_OI.shape))
+    w_OI = parts.final_weight(name) if parts.changes_values(name) else module.layer_kind.outputs_first(w)
+    if coded:
+        w_OI = module.shipped_encoding(w_OI).decode(w_OI.dtype).reshape(w_OI.shape)
+    return module.layer_kind.as_stored(w_OI)
 
 
 def _release(layer: CompressedLayer) -> None:
     assert isinstance(layer, nn.Module)
-    rule = layer.activation_rule
-    if rule is None:
+    inputs = tuple(each for transform in layer.input_transforms if (each := transform.finished()) is not None)
+    if not inputs:
         restore_class(layer)
         return
-    remove_pruning(layer)
-    layer._modules.pop(LEARNED_PARTS, None)
-    layer.weight_rule = None
-    layer.activation_rule = replace(rule, offset=0)
+    for transform in layer.weight_transforms:
+        transform.remove(layer)
+    layer.weight_transforms, layer.input_transforms = (), inputs
     layer.set_step(0)

@@ -8,11 +8,12 @@ from torch import nn
 
 from xtc_ds.compression_state import state_of
 from xtc_ds.errors import ExportError
-from xtc_ds.freezing.density import warn_of_density
 from xtc_ds.freezing.freezer import FLOATS, Freezer
+from xtc_ds.layers import compressed_layers
 from xtc_ds.runtime.packed import PackedLayer
+from xtc_ds.techniques.registry import techniques
 
-__all__ = ["freeze_model", "is_frozen", "planned_dtype", "unwrap"]
+__all__ = ["freeze_model", "is_frozen", "planned_dtype", "unwrap", "warn_before_freeze"]
 
 
 def freeze_model(model: Any, float_dtype: str | None = None) -> nn.Module:
@@ -28,8 +29,15 @@ def freeze_model(model: Any, float_dtype: str | None = None) -> nn.Module:
             )
         return module
     freezer = Freezer(module, dtype_name)
-    warn_of_density(freezer.parts)
+    warn_before_freeze(module)
     return freezer.run().eval()
+
+
+def warn_before_freeze(model: nn.Module) -> None:
+    """Let the techniques say what of a compressed model is not at its end. With ZeRO-3 a call for all ranks."""
+    layers = dict(compressed_layers(model))
+    for technique in techniques():
+        technique.before_freeze(layers)
 
 
 def is_frozen(model: nn.Module) -> bool:

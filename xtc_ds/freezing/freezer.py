@@ -14,8 +14,8 @@ from xtc_ds.clone import clone_model
 from xtc_ds.compression_state import state_of, update_state
 from xtc_ds.errors import ExportError
 from xtc_ds.freezing.pack_weight import pack_weight
-from xtc_ds.freezing.pruned_parts import PrunedParts
 from xtc_ds.freezing.shrinkage import set_attributes
+from xtc_ds.freezing.trained_parts import TrainedParts
 from xtc_ds.layer_kinds import layer_kind, weight_shape
 from xtc_ds.layers import CompressedLayer, restore_class
 from xtc_ds.plan.kept import found_kept
@@ -23,13 +23,12 @@ from xtc_ds.plan.stored import float_weight, stored_weight
 from xtc_ds.runtime.packed import PackedLayer, PackedSpec, share_packed_tensors
 from xtc_ds.runtime.packed_layers import build_packed
 from xtc_ds.storage import Dense, Elementwise, Masked, Sparse, StoredWeight
+from xtc_ds.techniques.registry import techniques
 from xtc_ds.zero import gathered
 
 __all__ = ["FLOATS", "Freezer"]
 
 FLOATS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-# Modules that training alone needs: at the top, and in any layer.
-_PROJECTION, _MOMENTUM = "xtc_projection", "snip_momentum"
 
 
 class Freezer:
@@ -43,15 +42,17 @@ class Freezer:
         self.names = {id(p): name for name, p in [*model.named_parameters(), *model.named_buffers()]}
         # Finished copies by the id of the original.
         self.copies: dict[int, Tensor] = {}
+        self.techniques = techniques()
         with torch.no_grad():
-            self.parts = PrunedParts(model)
+            self.parts = TrainedParts(model)
 
     def run(self) -> nn.Module:
         """The frozen copy."""
         with torch.no_grad():
             for name in self.parts.modules:
                 self._copy_pruned(name, self.model.get_submodule(name))
-            frozen = clone_model(self.model, self.tensor, self.replace, _is_for_training)
+            frozen = clone_model(self.model, self.tensor, self.replace, self._is_for_training)
+            self._write_final_weights(frozen)
         for module in list(frozen.modules()):
             restore_class(module)
         self._shrink(frozen)
@@ -81,71 +82,66 @@ class Freezer:
         """A packed layer for a module whose weight or input is quantized, or whose weight is sparse; else None."""
         if not isinstance(module, CompressedLayer):
             return None
-        stored = self._stored(name, module)
-        if isinstance(stored, Dense) and module.activation_rule is None:
-            return None
         assert isinstance(module, nn.Module)
+        stored = self._stored(name, module)
+        input_row = module.coded_input_row
+        if isinstance(stored, Dense) and input_row is None:
+            return None
         kind = module.layer_kind.packed
         assert kind is not None
-        spec = PackedSpec(kind, stored, module.activation_rule.format if module.activation_rule else None)
-        layer = build_packed(spec, module, module.weight.dtype)  # type: ignore[arg-type]
+        spec = PackedSpec(kind, stored, input_row.format if input_row else None)
+        layer = build_packed(spec, module, self._weight_dtype(module))
         self._fill_weight(layer, stored, name, module)
         for key in module.layer_kind.tensors.keys() - {"weight"}:
             if (old := module._parameters.get(key)) is not None:
                 layer._parameters[key] = self.tensor(old, True)  # type: ignore[assignment]
-        if hasattr(module, "activation_quantizer"):
-            if not module.activation_quantizer.calibrated:  # type: ignore[union-attr]
-                raise ExportError(
-                    f"{name}: its static activation range has seen no input, so it cannot be shipped; train first, "
-                    'exclude the module if training never calls it, or set "range_calibration": "dynamic"'
-                )
-            observed = self.tensor(module.activation_quantizer.x_min_max, True)  # type: ignore[union-attr, arg-type]
-            layer.activation_quantizer.x_min_max.copy_(observed)
+        for each in module.input_transforms:
+            if (range_ := each.stored_range(module, name)) is not None:
+                layer.activation_quantizer.x_min_max.copy_(self.tensor(range_, True))  # type: ignore[union-attr, operator, arg-type]
         return layer
 
     def _stored(self, name: str, module: CompressedLayer) -> Elementwise | Masked | Sparse:
         """How the weight is stored; of a pruned one as its masks are now."""
-        weight: Tensor = module.weight  # type: ignore[attr-defined]
-        mask, pruned = self.parts.weight_mask(name), self.parts.modules.get(name)
-        found = None if pruned is None or mask is None else found_kept(pruned, mask)
-        if module.weight_rule is not None:
-            return stored_weight(module.weight_rule, pruned, found)
-        shape = weight_shape(module)  # type: ignore[arg-type]
+        weight = module._parameters.get("weight")  # type: ignore[attr-defined]
+        mask, change = self.parts.weight_mask(name), self.parts.modules.get(name)
+        found = None if change is None or mask is None else found_kept(change, mask)
+        if module.coded_row is not None:
+            return stored_weight(module.coded_row, change, found)
+        shape = tuple(self.parts.final_weight(name).shape) if weight is None else weight_shape(module)  # type: ignore[arg-type]
         if found is not None and self.uses[id(weight)] == 1:
-            return float_weight(shape, pruned, self.float_dtype.itemsize, found)
+            return float_weight(shape, change, self.float_dtype.itemsize, found)
         shrunk = self.parts.shrinkage.modules.get(name)
         return Dense(shrunk.after if shrunk else shape)
 
     def _fill_weight(
         self, layer: PackedLayer, stored: Elementwise | Masked | Sparse, name: str, module: CompressedLayer
     ) -> None:
-        weight: Tensor = module.weight  # type: ignore[attr-defined]
+        weight = module._parameters.get("weight")  # type: ignore[attr-defined]
         # Tied weights: the second layer shares the first one's tensors.
-        twin = self.packed.setdefault((id(weight), stored), layer)
+        twin = self.packed.setdefault((id(module if weight is None else weight), stored), layer)
         if twin is not layer:
             share_packed_tensors(layer, twin)
             return
-        outputs_first = module.layer_kind.outputs_first
-        if module.weight_rule is None:
-            whole = self.tensor(weight, True)
+        row = module.coded_row
+        if row is None:
+            whole = self._weight_copy(name, module)
             if module.layer_kind.stored_order is not None:
-                whole = nn.Parameter(outputs_first(whole).contiguous(), False)
+                whole = nn.Parameter(module.layer_kind.outputs_first(whole).contiguous(), False)
             if isinstance(stored, Dense):
                 layer._parameters["weight"] = whole  # type: ignore[assignment]
                 return
             tensors = stored.pack(whole.detach(), {}, self.parts.weight_mask(name))
         else:
-            with gathered([weight]):
-                encoded = module.shipped_encoding(outputs_first(weight.detach()))
+            encoded = module.shipped_encoding(self.parts.final_weight(name))
             if not all(bool(part.isfinite().all()) for part in encoded.parts.values()):
                 raise ExportError(f"{name}.weight holds NaN or infinite values; it cannot be packed")
-            tensors = pack_weight(encoded, module.weight_rule, stored, self.parts, name)
+            tensors = pack_weight(encoded, row, stored, self.parts, name)
         for part, value in tensors.items():
             getattr(layer, part).copy_(self.rounded(value.cpu(), f"{name}.{part}"))
 
     def _copy_pruned(self, name: str, module: nn.Module) -> None:
         """Make the copies of a module's float tensors beforehand: masked, and without what goes."""
-        packed = isinstance(module, CompressedLayer) and module.weight_rule is not None
+        packed = isinstance(module, CompressedLayer) and module.coded_row is not None
         shipped = layer_kind(self.parts.modules[name].kind).tensors
         for key, old in [*module._parameters.items(), *module._buffers.items()]:
             if old is not None and key not in shipped:  # a mask, or scores
@@ -153,6 +149,27 @@ class Freezer:
             elif old is not None and not (packed and key == "weight"):
                 value = self.parts.applied(name, key, self._whole(old))
                 self._keep(old, self.rounded(value, f"{name}.{key}"))
+
+    def _weight_copy(self, name: str, module: CompressedLayer) -> Tensor:
+        """The trained float weight as the module stores it: masked, cut and rounded."""
+        assert isinstance(module, nn.Module)
+        if not self.parts.changes_values(name):
+            return self.tensor(module._parameters["weight"], True)  # type: ignore[arg-type]
+        value = module.layer_kind.as_stored(self.parts.final_weight(name)).cpu().contiguous()
+        return nn.Parameter(self.rounded(self.parts.applied(name, "weight", value), f"{name}.weight"), False)
+
+    def _write_final_weights(self, frozen: nn.Module) -> None:
+        for name, layer in self.parts.layers.items():
+            copy = frozen.get_submodule(name)
+            if self.parts.changes_values(name) and not isinstance(copy, PackedLayer):
+                copy._parameters["weight"] = self._weight_copy(name, layer)  # type: ignore[assignment]
+
+    def _weight_dtype(self, module: nn.Module) -> torch.dtype:
+        parameters = (p for p in (module._parameters.get("weight"), *module.parameters()) if p is not None)
+        return next(parameters).dtype
+
+    def _is_for_training(self, name: str) -> bool:
+        return any(each.training_only(name) for each in self.techniques)
 
     def _whole(self, old: Tensor) -> Tensor:
         with gathered([old]):
@@ -173,7 +190,3 @@ class Freezer:
                 layer_kind(shrunk.kind).set_sizes(module, shrunk.after)
         set_attributes(frozen, shrinkage.attributes)
         update_state(frozen, shrinkage=shrinkage.after(state_of(self.model).shrinkage))
-
-
-def _is_for_training(name: str) -> bool:
-    return name.split(".")[0] == _PROJECTION or name.rpartition(".")[2] == _MOMENTUM

@@ -5,35 +5,35 @@ from __future__ import annotations
 from torch import Tensor
 
 from xtc_ds.formats import Encoded, Grouping
-from xtc_ds.freezing.pruned_parts import PrunedParts
-from xtc_ds.plan.rows import WeightRow
+from xtc_ds.freezing.trained_parts import TrainedParts
+from xtc_ds.plan.rows import CodedRow
 from xtc_ds.storage import Coded, Elementwise, Masked, Sparse
 
 __all__ = ["pack_weight"]
 
 
 def pack_weight(
-    encoded: Encoded, rule: WeightRow, stored: Elementwise | Masked | Sparse, pruned: PrunedParts, name: str
+    encoded: Encoded, row: CodedRow, stored: Elementwise | Masked | Sparse, parts: TrainedParts, name: str
 ) -> dict[str, Tensor]:
     """The layer's tensors by the names of the parts of ``stored``.
 
     encoded: the whole weight as it was trained, groups first. The parts of the format are those of the unpruned
         weight, so what stays keeps its value exactly.
     """
-    codes = encoded.codes.reshape(rule.shape).cpu()
-    mask = pruned.weight_mask(name)
+    codes = encoded.codes.reshape(row.shape).cpu()
+    mask = parts.weight_mask(name)
     if mask is not None:
         # A format without a code for zero needs any code there: the mask hides what it stands for.
         codes = codes.masked_fill(~mask, 0)
-        mask = pruned.cut(name, "weight", mask, output_first=True)
-    codes = pruned.cut(name, "weight", codes, output_first=True)
-    kept_rows = dict(pruned.kept_indices(name, "weight", rule.shape, output_first=True)).get(0)
+        mask = parts.cut(name, "weight", mask, output_first=True)
+    codes = parts.cut(name, "weight", codes, output_first=True)
+    kept_rows = dict(parts.kept_indices(name, "weight", row.shape, output_first=True)).get(0)
     coded = stored.around if isinstance(stored, Masked | Sparse) else stored
     assert isinstance(coded, Coded)
     beside = {
         f"weight_{part.name}": _cut_groups(
             encoded.parts[part.name].reshape(part.shape(len(encoded.codes))),
-            rule.grouping, coded.grouping, rule.shape[0], kept_rows,
+            row.grouping, coded.grouping, row.shape[0], kept_rows,
         )
         for part in coded.format.parts
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Hugging Face's ``Conv1D`` (a Linear that stores its weight transposed), quantized and pruned."""
+"""Hugging Face's ``Conv1D`` (a Linear that stores its weight transposed) with transformed weight and input."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class CompressedConv1D(CompressedLayer, Conv1D):  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., I) to (..., O)."""
-        x = self.live_input(x)
+        x = self.transformed_input(x)
         y = self.product_on_codes(x, self.weight.t(), self.bias)
         if y is not None:
             return y
         w_OI, bias_O = self.in_force(self.weight.t(), self.bias)
         assert bias_O is not None
-        y_TO = torch.addmm(bias_O, self.quantized_input(x).reshape(-1, x.size(-1)), w_OI.t())
+        y_TO = torch.addmm(bias_O, self.coded_input(x).reshape(-1, x.size(-1)), w_OI.t())
         return y_TO.reshape(*x.shape[:-1], self.nf)
 
 

@@ -1,4 +1,4 @@
-"""``nn.Conv2d`` with a quantized and pruned weight and a quantized input.
+"""``nn.Conv2d`` with a transformed weight and input.
 
 Shape legend: N = samples, O and I = output and input channels, H, W = height and width.
 """
@@ -19,13 +19,12 @@ class CompressedConv2d(CompressedLayer, nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """(N, I, H, W) to (N, O, H, W); without N for one sample."""
         w, bias_O = self.in_force(self.weight, self.bias)
-        y: Tensor = self._conv_forward(self.quantized_input(self.live_input(input)), w, bias_O)
+        y: Tensor = self._conv_forward(self.coded_input(self.transformed_input(input)), w, bias_O)
         return y
 
-    def _quantized_input(self, x: Tensor) -> Tensor:
-        # A dynamic range is of a whole sample (DeepSpeed's rule).
-        samples = x.flatten(1) if x.dim() == 4 else x.reshape(1, -1)
-        return super()._quantized_input(samples).reshape(x.shape)
+    def samples(self, x: Tensor) -> Tensor:
+        """One row per sample: a dynamic range is of a whole sample (DeepSpeed's rule)."""
+        return x.flatten(1) if x.dim() == 4 else x.reshape(1, -1)
 
 
 register_compressed("Conv2d", CompressedConv2d)

@@ -1,4 +1,4 @@
-"""``nn.Embedding`` with a quantized table."""
+"""``nn.Embedding`` with a transformed table."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class CompressedEmbedding(CompressedLayer, nn.Embedding):
 
     def forward(self, input: Tensor) -> Tensor:
         """Ids (...) to vectors (..., D)."""
-        if self.weight_format is None or self.weight_rule is None or self.weight_rule.grouping.kind != "row":
-            return self._lookup(input, self.quantized(self.weight))
-        # A row's codes depend on that row alone: quantize the few rows looked up instead of the table.
+        if not self.weight_in_force or not all(each.by_row for each in self.weight_in_force):
+            return self._lookup(input, self.in_force(self.weight, None)[0])
+        # What a row becomes depends on that row alone: transform the few rows looked up instead of the table.
         rows = self._lookup(input, self.weight)
-        return self.quantized(rows.reshape(-1, rows.shape[-1]), input.reshape(-1)).reshape(rows.shape)
+        return self.in_force(rows.reshape(-1, rows.shape[-1]), None, input.reshape(-1))[0].reshape(rows.shape)
 
     def _lookup(self, ids: Tensor, table: Tensor) -> Tensor:
         return F.embedding(

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xtc_ds.formats import ActivationFormat, WeightFormat
+from xtc_ds.formats import ActivationFormat
 from xtc_ds.kernels.backend import Inputs, ProductSpec
 from xtc_ds.kernels.backends import TRAINING
 from xtc_ds.kernels.choose import choose
 from xtc_ds.kernels.training import WeightCodes, WeightLayout, plain_layout
-from xtc_ds.plan.rows import WeightRow
+from xtc_ds.layers.transforms import Coding
 from xtc_ds.zero import is_partitioned
 
 __all__ = ["IntegerForward"]
@@ -24,8 +24,8 @@ _DEVICES = ("cpu", "cuda")
 class IntegerForward:
     """Mixin: the codes of a layer's weight, kept while an engine says that the weight does not change."""
 
-    weight_rule: WeightRow | None
-    weight_format: WeightFormat | None
+    # Set where the weight in force is what these codes stand for, and nothing else is done to it.
+    coding: Coding | None = None
     # The config's "runtime": {"integer_forward": ...}.
     integer_forward: bool = True
     # The config's "runtime": {"backward_dtype": ...}; None: the type of the training.
@@ -40,15 +40,15 @@ class IntegerForward:
     def integers_possible(self, activation_format: ActivationFormat | None) -> bool:
         """Whether integers are multiplied with the formats in force, on one device at least."""
         # Asked here and not in the forward, which may be traced; and only where the formats have changed.
-        key = (self.integer_forward, self.weight_format, activation_format)
+        key = (self.integer_forward, self.coding, activation_format)
         if key != self._layouts_chosen_for:
             self._layouts_chosen_for, self._layouts = key, self._chosen_layouts(activation_format)
         return bool(self._layouts)
 
     def _chosen_layouts(self, activation_format: ActivationFormat | None) -> dict[str, WeightLayout]:
-        if not self.integer_forward or self.weight_format is None or self.weight_rule is None:
+        if not self.integer_forward or self.coding is None:
             return {}
-        spec = ProductSpec(self.weight_format, self.weight_rule.grouping, self.weight_rule.shape, activation_format)
+        spec = ProductSpec(self.coding.format, self.coding.grouping, self.coding.shape, activation_format)
         chosen = (
             (device, choose(TRAINING, spec, Inputs(torch.device(device))).backend.bind(spec)) for device in _DEVICES
         )
@@ -63,20 +63,19 @@ class IntegerForward:
         # A partitioned weight's codes, kept, would undo the partition.
         if self.weight_epoch is None or is_partitioned(w_OI) or torch.compiler.is_compiling():
             return self._encode(w_OI)
-        key = (self.weight_epoch, self.weight_format, w_OI._version, w_OI.data_ptr(), w_OI.dtype, _sample(w_OI))
+        key = (self.weight_epoch, self.coding, w_OI._version, w_OI.data_ptr(), w_OI.dtype, _sample(w_OI))
         if self._kept_codes is None or self._kept_codes[0] != key:
             self._kept_codes = (key, self._encode(w_OI))
         return self._kept_codes[1]
 
     def _encode(self, w_OI: Tensor) -> WeightCodes:
-        assert self.weight_rule is not None
-        assert self.weight_format is not None
-        encoded = self.weight_format.encode(self.weight_rule.grouping.split(w_OI.detach()))
+        assert self.coding is not None
+        encoded = self.coding.format.encode(self.coding.grouping.split(w_OI.detach()))
         codes = encoded.codes.reshape(w_OI.shape)
         scale = encoded.scale.flatten().expand(len(codes)).contiguous()
         # A compiler can trace plain torch alone.
         layout = plain_layout if torch.compiler.is_compiling() else self._layouts[codes.device.type]
-        return layout(codes, scale, self.weight_format)
+        return layout(codes, scale, self.coding.format)
 
     def __getstate__(self) -> dict[str, Any]:
         dropped = ("_kept_codes", "_layouts_chosen_for")

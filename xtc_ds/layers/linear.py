@@ -1,4 +1,4 @@
-"""``nn.Linear`` with a quantized and pruned weight and a quantized input."""
+"""``nn.Linear`` with a transformed weight and input."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class CompressedLinear(CompressedLayer, nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., I) to (..., O)."""
-        input = self.live_input(input)
+        input = self.transformed_input(input)
         y = self.product_on_codes(input, self.weight, self.bias)
         if y is not None:
             return y
         w_OI, bias_O = self.in_force(self.weight, self.bias)
-        return F.linear(self.quantized_input(input), w_OI, bias_O)
+        return F.linear(self.coded_input(input), w_OI, bias_O)
 
 
 register_compressed("Linear", CompressedLinear)

@@ -7,8 +7,7 @@ import inspect
 from torch import nn
 
 from xtc_ds.layer_kinds import compressed_class, kind_of
-from xtc_ds.layers.compressed import LEARNED_PARTS, CompressedLayer
-from xtc_ds.layers.masks import remove_pruning
+from xtc_ds.layers.compressed import CompressedLayer
 
 __all__ = ["restore_class", "swap_class"]
 
@@ -27,10 +26,9 @@ def swap_class(module: nn.Module) -> CompressedLayer:
 
 
 def restore_class(module: nn.Module) -> nn.Module:
-    """Make a compressed layer the plain layer that it was, in place; its rules are forgotten, its masks removed."""
+    """Make a compressed layer the plain layer that it was, in place; its transforms are removed."""
     if isinstance(module, CompressedLayer):
-        remove_pruning(module)
-        module._modules.pop(LEARNED_PARTS, None)
+        module.remove_transforms()
         # Compressed classes are (CompressedLayer, the plain class).
         plain = type(module).__bases__[-1]
         ours = set(type(module).__mro__) - set(plain.__mro__)

@@ -5,24 +5,16 @@ from __future__ import annotations
 from xtc_ds.plan.make import CompressionPlan, plan_techniques
 from xtc_ds.plan.planner import PlanContext, Planned, Planner
 from xtc_ds.plan.report import plan_table, plan_to_dict
-from xtc_ds.plan.rows import ActivationRow, RelatedRow, Row, SparseRow, StructuredRow, WeightRow
-from xtc_ds.plan.schedule import BitSchedule, bits_at
+from xtc_ds.plan.rows import Row
 from xtc_ds.plan.stack import LayerStack, even_layers, find_layer_stack
 
 __all__ = [
-    "ActivationRow",
-    "BitSchedule",
     "CompressionPlan",
     "LayerStack",
     "PlanContext",
     "Planned",
     "Planner",
-    "RelatedRow",
     "Row",
-    "SparseRow",
-    "StructuredRow",
-    "WeightRow",
-    "bits_at",
     "even_layers",
     "find_layer_stack",
     "plan_table",

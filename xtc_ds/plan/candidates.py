@@ -17,7 +17,7 @@ def refusal(name: str, module: nn.Module, modules: dict[str, nn.Module]) -> str 
     A subclass may compute something else than its base, and some parents use a child's weight
     without calling it: compressing those would silently do nothing, or the wrong thing.
     """
-    if hasattr(module, "weight_rule"):
+    if hasattr(module, "weight_transforms"):
         return "is compressed already"
     is_like_one = looks_like_a_layer(module)
     parent_name, _, own_name = name.rpartition(".")

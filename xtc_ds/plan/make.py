@@ -25,13 +25,14 @@ class CompressionPlan:
     """All that will be done to one model.
 
     rows: by technique name, in the order in which the techniques are applied; each in module order. Techniques that
-    the config does not use have none.
+    the config does not use have none. empty_report: what the plan as JSON says where there are no rows.
     """
 
     config: CompressionConfig
     rows: Mapping[str, tuple[Row, ...]]
     sizes: Sizes
     warnings: tuple[Problem, ...]
+    empty_report: Mapping[str, Any]
 
     def all_rows(self) -> tuple[Row, ...]:
         """The rows of all techniques in order."""
@@ -94,7 +95,8 @@ def plan_techniques(
         raise PlanError(merge_problems(problems, context.modules))
     sizes = count_sizes(before, context.modules, all_rows, config.export.float_dtype)
     remarks = (*config.warnings, *merge_problems(warnings, context.modules))
-    return CompressionPlan(config, context.rows, sizes, remarks)
+    empty_report = {key: value for technique in techniques for key, value in technique.empty_report.items()}
+    return CompressionPlan(config, context.rows, sizes, remarks, empty_report)
 
 
 def _conflicts(used: Sequence[Planner]) -> list[Problem]:

@@ -55,6 +55,11 @@ class Planner(Protocol):
         ...
 
     @property
+    def empty_report(self) -> Mapping[str, Any]:
+        """What the plan as JSON says where the technique has no rows."""
+        ...
+
+    @property
     def conflicts(self) -> tuple[str, ...]:
         """Names of techniques that cannot be used on the same model."""
         ...

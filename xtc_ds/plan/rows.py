@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any
 
-from xtc_ds.formats import ActivationFormat, Grouping, WeightFormat, format_for_bits
+from xtc_ds.formats import ActivationFormat, Grouping, WeightFormat
 from xtc_ds.layer_kinds import Side
-from xtc_ds.plan.schedule import BitSchedule
-from xtc_ds.pruning.patterns import Blocks, KeepOf, parse_pattern
-from xtc_ds.pruning.top import kept_count
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-__all__ = [
-    "ActivationRow",
-    "CodedRow",
-    "Cut",
-    "KeptWeights",
-    "Kind",
-    "RelatedRow",
-    "Row",
-    "SparseRow",
-    "StructuredRow",
-    "WeightRow",
-    "ZeroingRow",
-]
+__all__ = ["CodedInputRow", "CodedRow", "Cut", "KeptWeights", "Kind", "Row", "ZeroingRow", "starred"]
 
 # The name of a layer kind, see ``xtc_ds.layer_kinds``.
 Kind = str
@@ -36,11 +19,10 @@ Kind = str
 class Row:
     """One entry of a plan. A technique's rows are frozen dataclasses derived from this class.
 
-    report_key: the key of a list of such rows in ``plan_to_dict``, and of a table of their own in ``plan_table``; "":
-    they are told along with the modules.
+    module: dotted name; a row that is of no single module has none.
     """
 
-    report_key: ClassVar[str] = ""
+    module: str
 
     def cuts(self) -> Iterable[tuple[str, Kind, Cut]]:
         """(module name, kind, cut) for each side of a module that gets smaller when the model is frozen."""
@@ -54,14 +36,33 @@ class Row:
         """(name of a list of layers, which layers of the source it consists of) where layers are dropped."""
         return ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for programs; asked for where there is a ``report_key``."""
-        raise NotImplementedError
+    def add_to_report(self, report: dict[str, Any], technique: str, packed_bytes: Mapping[str, int]) -> None:
+        """Add plain data to the plan as JSON; by default to the list that has the technique's name.
 
-    @classmethod
-    def table(cls, rows: Sequence[Any]) -> RenderableType:
-        """All rows of this class for people; asked for where there is a ``report_key``."""
-        raise NotImplementedError
+        packed_bytes: of each module whose weight is stored as codes.
+        """
+        report.setdefault(technique, []).append({"module": self.module})
+
+    def treatment(self) -> Hashable:
+        """Equal for rows that differ in their module only: these share a line of the main table."""
+        return None
+
+    def main_cells(self) -> Mapping[str, str]:
+        """Cells of the main table: "shape", "weights", "activations", "from step"; empty: it has no line there."""
+        return {}
+
+    @property
+    def table_title(self) -> str | None:
+        """The title of a further table of the printed plan in which the row has a line; None: in none."""
+        return None
+
+    def table_cells(self) -> Mapping[str, str]:
+        """Heading to cell of a line in the table that ``table_title`` names; rows with equal cells share a line."""
+        return {}
+
+    def line(self) -> str | None:
+        """A line below the tables."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,14 @@ class CodedRow(Row):
         raise NotImplementedError
 
 
+class CodedInputRow(Row):
+    """A row that lets the input of ``module`` become codes."""
+
+    module: str
+    group: str
+    format: ActivationFormat
+
+
 class ZeroingRow(Row):
     """A row that may leave zeros in the weight of ``module``."""
 
@@ -133,155 +142,6 @@ class ZeroingRow(Row):
         return None
 
 
-@dataclass(frozen=True)
-class WeightRow(CodedRow):
-    """Weight quantization of one module.
-
-    shape: (O, I), output features first also for Conv1D, whose stored weight is (I, O); of a Conv2d
-        (O, I / groups, kH, kW).
-    rounding: "stochastic" rounds at random while training; what is shipped is rounded to the nearest.
-    change_ratio: how much the share of the unquantized weight falls per step after each change of bits; None: no
-        mixing.
-    assignment: of weights to what a format learns: once ("fixed") or in every forward ("nearest").
-    """
-
-    module: str
-    kind: Kind
-    group: str
-    shape: tuple[int, ...]
-    schedule: BitSchedule
-    grouping: Grouping
-    symmetric: bool
-    family: str
-    rounding: str = "nearest"
-    change_ratio: float | None = None
-    assignment: Literal["fixed", "nearest"] = "fixed"
-
-    def format_at(self, step: int) -> WeightFormat | None:
-        """The format in force after ``step`` applied optimizer steps; None before the offset."""
-        bits = self.schedule.at(step)
-        return None if bits is None else format_for_bits(bits, self.symmetric, self.family)
-
-    @property
-    def target_format(self) -> WeightFormat:
-        """The format at the end of the schedule, in which the weight is stored."""
-        return format_for_bits(self.schedule.target_bits, self.symmetric, self.family)
-
-    @property
-    def grouping_place(self) -> str:
-        """The group's own key, also where a shared one is in force."""
-        return f"compression_training.weight_quantization.different_groups.{self.group}.params.quantize_groups"
-
-
-@dataclass(frozen=True)
-class ActivationRow(Row):
-    """Quantization of one module's input."""
-
-    module: str
-    kind: Kind
-    group: str
-    format: ActivationFormat
-    offset: int
-
-    def added_tensors(self) -> Iterable[tuple[str, tuple[int, ...]]]:
-        """The observed range of a static format."""
-        if self.format.calibration == "static":
-            yield f"{self.module}.activation_quantizer.x_min_max", (2,)
-
-
-@dataclass(frozen=True)
-class SparseRow(ZeroingRow):
-    """Sparse pruning of one module's weight.
-
-    shape: of the weight, outputs first (also for Conv1D); a Conv2d has four sizes.
-    offset, end, stride: applied optimizer steps at which the mask comes into force, is final, and is renewed in
-        between; ``end`` equals ``offset`` where the mask is not built up step by step.
-    """
-
-    module: str
-    kind: Kind
-    group: str
-    shape: tuple[int, ...]
-    method: str
-    dense_ratio: float
-    block_pattern: str | None
-    offset: int
-    end: int
-    stride: int
-
-    @property
-    def leaves_zeros(self) -> bool:
-        """Single weights and blocks always stay as zeros."""
-        return True
-
-    @property
-    def pattern(self) -> tuple[int, int] | None:
-        """The N:M pattern, if there is one."""
-        pattern = parse_pattern(self.block_pattern)
-        return (pattern.kept, pattern.of) if isinstance(pattern, KeepOf) else None
-
-    def planned_kept(self, numel: int) -> KeptWeights:
-        """By the density, in whole blocks or groups."""
-        pattern = parse_pattern(self.block_pattern)
-        if isinstance(pattern, KeepOf):
-            groups = numel // pattern.of
-            pruned_groups = pattern.pruned_groups(self.dense_ratio, groups)
-            return KeptWeights(
-                numel - pruned_groups * (pattern.of - pattern.kept), self.pattern if pruned_groups == groups else None
-            )
-        size = pattern.rows * pattern.columns if isinstance(pattern, Blocks) else 1
-        return KeptWeights(kept_count(self.dense_ratio, numel // size) * size)
-
-
-@dataclass(frozen=True)
-class RelatedRow:
-    """A module that shrinks along with a pruned one.
-
-    side: "in" it loses input features or channels; "out" it loses outputs (with their bias); "features" it has one
-        value per channel (BatchNorm2d).
-    """
-
-    module: str
-    kind: Kind
-    side: Literal["in", "out", "features"]
-
-
-@dataclass(frozen=True)
-class StructuredRow(ZeroingRow):
-    """Pruning of whole rows (outputs of a Linear), heads (blocks of its inputs) or channels (outputs of a Conv2d).
-
-    units: how many rows, heads or channels there are; kept: how many stay.
-    related: what shrinks along when the model is frozen; empty: the pruned parts stay, as zeros.
-    """
-
-    module: str
-    kind: Kind
-    group: str
-    technique: Literal["row", "head", "channel"]
-    shape: tuple[int, ...]
-    method: str
-    units: int
-    kept: int
-    offset: int
-    related: tuple[RelatedRow, ...]
-
-    @property
-    def leaves_zeros(self) -> bool:
-        """Whether nothing is related, so that the pruned parts stay."""
-        return not self.related
-
-    def planned_kept(self, numel: int) -> KeptWeights:
-        """Whole units."""
-        return KeptWeights(numel // self.units * self.kept)
-
-    def cuts(self) -> Iterable[tuple[str, Kind, Cut]]:
-        """The module itself, and what is related to it."""
-        if not self.related:
-            return
-        reason = f"'{self.module}' ({self.technique}_pruning)"
-        yield self.module, self.kind, self._cut("in" if self.technique == "head" else "out", reason)
-        for related in self.related:
-            yield related.module, related.kind, self._cut(related.side, reason)
-
-    def _cut(self, side: Side, reason: str) -> Cut:
-        return Cut(side, self.units, self.kept, self, reason)
+def starred(name: str) -> str:
+    """A module name with a star for each layer index."""
+    return re.sub(r"\.\d+(?=\.|$)", ".*", name)

@@ -55,12 +55,16 @@ class Technique:
     name: the key in the config. after, before: techniques whose ``plan`` and ``apply`` come earlier, or later, where
     both are used; names that are not registered are ignored. conflicts: techniques that cannot be used on the same
     model.
+    empty_report: what the plan as JSON says where the technique has no rows. frozen_attributes: names of all attributes
+    that ``WeightTransform.module_attributes`` may give.
     """
 
     name: ClassVar[str]
     after: ClassVar[tuple[str, ...]] = ()
     before: ClassVar[tuple[str, ...]] = ()
     conflicts: ClassVar[tuple[str, ...]] = ()
+    empty_report: ClassVar[Mapping[str, Any]] = {}
+    frozen_attributes: ClassVar[frozenset[str]] = frozenset()
 
     def section(self, config: CompressionConfig) -> Any:
         """The technique's piece of the config; None or empty where it is off."""
@@ -113,6 +117,9 @@ class Technique:
 
     def load_state_dict(self, run: TrainingRun, state: Mapping[str, Any]) -> None:
         """Take back what ``state_dict`` gave."""
+
+    def before_freeze(self, layers: Mapping[str, CompressedLayer]) -> None:
+        """Called before a model is frozen or baked, to warn of what is not at its end. layers: by name."""
 
     def training_only(self, name: str) -> bool:
         """Whether the submodule ``name`` (dotted, from the top of the model) is left out of a frozen model."""

@@ -6,8 +6,8 @@ from xtc_ds.formats import ActivationFormat
 from xtc_ds.layer_kinds import kind_of, kinds_with
 from xtc_ds.plan.matcher import match_groups
 from xtc_ds.plan.planner import PlanContext, Planned
-from xtc_ds.plan.rows import ActivationRow
 from xtc_ds.techniques.activation_quantization.config import ActivationGroup
+from xtc_ds.techniques.activation_quantization.rows import ActivationRow
 
 __all__ = ["plan_activations"]
 

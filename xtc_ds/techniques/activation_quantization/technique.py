@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
-import torch
 from torch import nn
 
-from xtc_ds.layers import RangeObserver, swap_class
-from xtc_ds.plan import ActivationRow, PlanContext, Planned
+from xtc_ds.layers import swap_class
+from xtc_ds.plan import PlanContext, Planned
 from xtc_ds.techniques.activation_quantization.plan import plan_activations
+from xtc_ds.techniques.activation_quantization.rows import ActivationRow
 from xtc_ds.techniques.activation_quantization.step import synchronize_ranges
+from xtc_ds.techniques.activation_quantization.transform import QuantizedInput
 from xtc_ds.techniques.base import Technique, TrainingRun
 from xtc_ds.techniques.registry import register_technique
 
 
 class _ActivationQuantization(Technique):
     name = "activation_quantization"
+    empty_report: ClassVar[Mapping[str, Any]] = {"modules": []}
     after = ("layer_reduction", "weight_quantization")
 
     def plan(self, context: PlanContext) -> Planned:
@@ -24,11 +27,7 @@ class _ActivationQuantization(Technique):
 
     def apply(self, model: nn.Module, rows: Sequence[ActivationRow], teacher: nn.Module | None) -> None:
         for row in rows:
-            module = model.get_submodule(row.module)
-            swap_class(module).activation_rule = row
-            if row.format.calibration == "static":
-                device = next((p.device for p in module.parameters()), torch.device("cpu"))
-                module.activation_quantizer = RangeObserver().to(device).train(module.training)
+            QuantizedInput(row).attach(swap_class(model.get_submodule(row.module)))
 
     def after_step(self, run: TrainingRun, step: int) -> None:
         synchronize_ranges(run.layers)

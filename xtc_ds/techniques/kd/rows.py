@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-from rich.console import RenderableType
-from rich.table import Table
+from typing import Any
 
 from xtc_ds.distillation.loss import Pairs, Taps
 from xtc_ds.plan import Row
@@ -27,8 +24,6 @@ class DistillationRow(Row):
         known yet.
     taps: what is compared; None where the pairs of layers depend on a teacher that is not known yet.
     """
-
-    report_key: ClassVar[str] = "distillation"
 
     loss: str
     weight: float
@@ -53,16 +48,23 @@ class DistillationRow(Row):
             "attention_pairs": None if taps is None else _lists(taps.attention),
         }
 
-    @classmethod
-    def table(cls, rows: Sequence[DistillationRow]) -> RenderableType:
+    def add_to_report(self, report: dict[str, Any], technique: str, packed_bytes: Mapping[str, int]) -> None:
+        """An entry of "distillation"."""
+        report.setdefault("distillation", []).append(self.to_dict())
+
+    @property
+    def table_title(self) -> str:
+        """A table of its own."""
+        return f"Distillation from {self.teacher}"
+
+    def table_cells(self) -> Mapping[str, str]:
         """A line for each loss."""
-        table = Table(title=f"Distillation from {rows[0].teacher}", title_justify="left")
-        for heading in ("loss", "weight", "compares (student <- teacher)"):
-            table.add_column(heading, overflow="fold")
-        for row in rows:
-            options = "".join(f", {key} {value}" for key, value in row.options)
-            table.add_row(f"{row.loss}{options}", f"{row.weight:g}", row._compared())
-        return table
+        options = "".join(f", {key} {value}" for key, value in self.options)
+        return {
+            "loss": f"{self.loss}{options}",
+            "weight": f"{self.weight:g}",
+            "compares (student <- teacher)": self._compared(),
+        }
 
     def _compared(self) -> str:
         if self.loss == HARD_LABELS:

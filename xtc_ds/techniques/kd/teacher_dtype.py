@@ -113,7 +113,7 @@ def _chosen(teacher: nn.Module) -> Iterator[str]:
 
 
 def _is_compressed(module: nn.Module) -> bool:
-    return isinstance(module, PackedLayer | Int8Linear) or hasattr(module, "weight_rule")
+    return isinstance(module, PackedLayer | Int8Linear) or hasattr(module, "weight_transforms")
 
 
 def _has_dtype(teacher: nn.Module, dtype: str | None) -> bool:

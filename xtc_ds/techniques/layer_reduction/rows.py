@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from xtc_ds.plan.rows import Row
 
@@ -29,3 +30,11 @@ class ReductionRow(Row):
     def kept_layers(self) -> Iterable[tuple[str, tuple[int, ...]]]:
         """The one stack."""
         yield self.stack, self.kept
+
+    def add_to_report(self, report: dict[str, Any], technique: str, packed_bytes: Mapping[str, int]) -> None:
+        """The technique's own entry."""
+        report[technique] = {"stack": self.stack, "from": self.depth, "kept": list(self.kept)}
+
+    def line(self) -> str:
+        """Which layers stay."""
+        return f"{self.stack}: {len(self.kept)} of {self.depth} layers kept ({', '.join(map(str, self.kept))})"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -16,6 +17,7 @@ from xtc_ds.techniques.registry import register_technique
 
 class _LayerReduction(Technique):
     name = "layer_reduction"
+    empty_report: ClassVar[Mapping[str, Any]] = {"layer_reduction": None}
 
     def plan(self, context: PlanContext) -> Planned:
         row = plan_reduction(context.model, context.section, context.teacher)

@@ -17,8 +17,8 @@ from xtc_ds.errors import Problem
 from xtc_ds.layer_kinds import Operation, Side, kind_of, kinds_with, layer_kind_of
 from xtc_ds.plan.candidates import refusal
 from xtc_ds.plan.names import nearest
-from xtc_ds.plan.rows import RelatedRow
 from xtc_ds.techniques.pruning.structured_config import StructuredGroup
+from xtc_ds.techniques.pruning.unit_rows import RelatedRow
 
 __all__ = ["Related", "Unit", "resolve_related"]
 

@@ -8,11 +8,11 @@ from xtc_ds.errors import Problem
 from xtc_ds.layer_kinds import Operation, kind_of, kinds_with, weight_shape
 from xtc_ds.plan.matcher import match_groups
 from xtc_ds.plan.planner import PlanContext, Planned
-from xtc_ds.plan.rows import StructuredRow
-from xtc_ds.pruning import kept_count
 from xtc_ds.techniques.pruning.places import key_path
 from xtc_ds.techniques.pruning.related import Related, Unit, resolve_related
 from xtc_ds.techniques.pruning.structured_config import StructuredGroup
+from xtc_ds.techniques.pruning.top import kept_count
+from xtc_ds.techniques.pruning.unit_rows import StructuredRow
 
 __all__ = ["plan_units"]
 

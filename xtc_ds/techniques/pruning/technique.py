@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import nn
 
 from xtc_ds.errors import Problem
-from xtc_ds.layers import compressed_layers
-from xtc_ds.layers.masks import TENSOR_NAMES
+from xtc_ds.layers import CompressedLayer, compressed_layers
 from xtc_ds.plan import PlanContext, Row
 from xtc_ds.techniques.base import Technique, TrainingRun
+from xtc_ds.techniques.pruning.masks import Mask
 from xtc_ds.techniques.pruning.ranks import broadcast_masks
 from xtc_ds.techniques.pruning.ties import check_pruning_ties
 
@@ -19,10 +19,12 @@ __all__ = ["Pruning"]
 
 
 class Pruning(Technique):
-    """Masks from norms, equal on all ranks, or from scores that the optimizer learns."""
+    """Masks from norms, equal on all ranks, or from scores that the optimizer learns. mask_class: of its transforms."""
 
+    mask_class: ClassVar[type[Mask]]
     # Weights are quantized before they are masked: scales are those of the whole weight.
     after: ClassVar[tuple[str, ...]] = ("layer_reduction", "weight_quantization")
+    empty_report: ClassVar[Mapping[str, Any]] = {"pruning": []}
 
     def check(self, rows: Sequence[Row], context: PlanContext) -> list[Problem]:
         """Weights that several modules share must be pruned in all of them in the same way."""
@@ -34,14 +36,19 @@ class Pruning(Technique):
 
     def added_parameters(self, model: nn.Module) -> Iterable[tuple[str, nn.Parameter, nn.Parameter | None]]:
         """Learned scores, trained with the options of their weight."""
-        key = TENSOR_NAMES[self.name].scores
         for name, layer in compressed_layers(model):
             assert isinstance(layer, nn.Module)
-            if (scores := layer._parameters.get(key)) is not None:
-                yield f"{name}.{key}".lstrip("."), scores, layer._parameters["weight"]
+            for mask in self._masks(layer):
+                if (scores := layer._parameters.get(mask.scores_name)) is not None:
+                    yield f"{name}.{mask.scores_name}".lstrip("."), scores, layer._parameters["weight"]
 
     def start(self, run: TrainingRun) -> None:
         """Masks made from the weights of each rank become those of rank 0."""
-        key = TENSOR_NAMES[self.name].mask
-        found = (layer._buffers.get(key) for layer in run.layers if isinstance(layer, nn.Module))
+        found = (getattr(layer, mask.mask_name, None) for layer in run.layers for mask in self._masks(layer))
         broadcast_masks([mask for mask in found if mask is not None])
+
+    def _masks(self, layer: CompressedLayer) -> Iterator[Mask]:
+        # By the technique of the row, not by its class: prunings of rows and channels share one.
+        for transform in layer.weight_transforms:
+            if isinstance(transform, self.mask_class) and transform.technique == self.name:
+                yield transform

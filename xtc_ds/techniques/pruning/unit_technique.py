@@ -8,11 +8,14 @@ from typing import ClassVar
 from torch import nn
 
 from xtc_ds.layer_kinds import Operation
-from xtc_ds.layers import add_pruning, swap_class
-from xtc_ds.plan import PlanContext, Planned, StructuredRow
+from xtc_ds.layers import swap_class
+from xtc_ds.plan import PlanContext, Planned
+from xtc_ds.techniques.pruning.reading import UnprunedInput
 from xtc_ds.techniques.pruning.related import Unit
 from xtc_ds.techniques.pruning.structured_plan import plan_units
 from xtc_ds.techniques.pruning.technique import Pruning
+from xtc_ds.techniques.pruning.unit_masks import OutputMask
+from xtc_ds.techniques.pruning.unit_rows import StructuredRow
 
 __all__ = ["UnitPruning"]
 
@@ -31,7 +34,10 @@ class UnitPruning(Pruning):
         """Give each module masks (or scores to learn) and tell the modules that read its output of them."""
         for row in rows:
             layer = swap_class(model.get_submodule(row.module))
-            add_pruning(layer, row)
+            mask = self.mask_class(row)  # type: ignore[call-arg]
+            mask.attach(layer)
             for related in row.related:
-                if related.side == "in":
-                    swap_class(model.get_submodule(related.module)).pruned_source = (layer, row)
+                if related.side == "in" and isinstance(mask, OutputMask):
+                    reader = swap_class(model.get_submodule(related.module))
+                    # Before the transform that makes codes of the input.
+                    reader.input_transforms = (UnprunedInput(layer, mask), *reader.input_transforms)

@@ -6,10 +6,10 @@ from xtc_ds.errors import Problem
 from xtc_ds.layer_kinds import kind_of, kinds_with, weight_shape
 from xtc_ds.plan.matcher import match_groups
 from xtc_ds.plan.planner import PlanContext, Planned
-from xtc_ds.plan.rows import SparseRow
-from xtc_ds.pruning import parse_pattern
 from xtc_ds.techniques.pruning.places import key_path
 from xtc_ds.techniques.sparse_pruning.config import SparseGroup
+from xtc_ds.techniques.sparse_pruning.patterns import parse_pattern
+from xtc_ds.techniques.sparse_pruning.rows import SparseRow
 
 __all__ = ["plan_sparse"]
 

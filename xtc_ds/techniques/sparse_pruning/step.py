@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from xtc_ds.layers import CompressedLayer
-from xtc_ds.layers.masks import gradual_schedule
-from xtc_ds.plan.rows import SparseRow
-from xtc_ds.pruning import SnipMomentum
 from xtc_ds.techniques.base import TrainingRun
 from xtc_ds.techniques.pruning.ranks import average_over_ranks
+from xtc_ds.techniques.sparse_pruning.snip import SnipMomentum
+from xtc_ds.techniques.sparse_pruning.transform import MOMENTUM, SparseMask, gradual_schedule
 
-__all__ = ["average_scores", "discard_saliencies", "take_in_saliencies"]
+__all__ = ["average_scores", "discard_saliencies", "scored_layers", "take_in_saliencies"]
 
 
 def take_in_saliencies(run: TrainingRun, step: int, loss_scale: float) -> None:
@@ -19,34 +18,35 @@ def take_in_saliencies(run: TrainingRun, step: int, loss_scale: float) -> None:
 
     loss_scale: of the backward passes. Scores are averaged over the ranks only when masks are renewed.
     """
-    layers = list(_scored_layers(run))
-    for layer, rule in layers:
-        if step <= gradual_schedule(rule).last:
+    layers = list(scored_layers(run.layers))
+    for layer, mask in layers:
+        if step <= gradual_schedule(mask.row).last:
             _momentum(layer).take_in(loss_scale)
-    due = [layer for layer, rule in layers if gradual_schedule(rule).is_due(step)]
-    average_over_ranks([_momentum(layer).scores for layer in due])
-    for layer in due:
-        layer.renew_sparse_mask(step)
+    due = [(layer, mask) for layer, mask in layers if gradual_schedule(mask.row).is_due(step)]
+    average_over_ranks([_momentum(layer).scores for layer, _ in due])
+    for layer, mask in due:
+        mask.renew(layer, step)
 
 
 def discard_saliencies(run: TrainingRun) -> None:
     """Drop the saliencies of a step that was skipped for an overflow, or that a loaded checkpoint ended."""
-    for layer, _ in _scored_layers(run):
+    for layer, _ in scored_layers(run.layers):
         _momentum(layer).discard()
 
 
 def average_scores(run: TrainingRun) -> None:
     """Make the scores equal on all ranks, for a checkpoint that one of them writes."""
-    average_over_ranks([_momentum(layer).scores for layer, _ in _scored_layers(run)])
+    average_over_ranks([_momentum(layer).scores for layer, _ in scored_layers(run.layers)])
 
 
-def _scored_layers(run: TrainingRun) -> Iterator[tuple[CompressedLayer, SparseRow]]:
-    for layer in run.layers:
-        for rule in layer.pruning_rules:
-            if isinstance(rule, SparseRow) and rule.method == "snip_momentum":
-                yield layer, rule
+def scored_layers(layers: Iterable[CompressedLayer]) -> Iterator[tuple[CompressedLayer, SparseMask]]:
+    """The layers that are pruned by snip_momentum, with their masks."""
+    for layer in layers:
+        for transform in layer.weight_transforms:
+            if isinstance(transform, SparseMask) and transform.row.method == "snip_momentum":
+                yield layer, transform
 
 
 def _momentum(layer: CompressedLayer) -> SnipMomentum:
-    momentum: SnipMomentum = layer.snip_momentum  # type: ignore[attr-defined]
+    momentum: SnipMomentum = getattr(layer, MOMENTUM)
     return momentum

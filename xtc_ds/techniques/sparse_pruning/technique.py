@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from xtc_ds.layers import add_pruning, swap_class
-from xtc_ds.plan import PlanContext, Planned, SparseRow
+from xtc_ds.layers import CompressedLayer, swap_class
+from xtc_ds.plan import PlanContext, Planned
 from xtc_ds.techniques.base import TrainingRun
 from xtc_ds.techniques.pruning.technique import Pruning
 from xtc_ds.techniques.registry import register_technique
+from xtc_ds.techniques.sparse_pruning.density import warn_of_density
 from xtc_ds.techniques.sparse_pruning.plan import plan_sparse
-from xtc_ds.techniques.sparse_pruning.step import average_scores, discard_saliencies, take_in_saliencies
+from xtc_ds.techniques.sparse_pruning.rows import SparseRow
+from xtc_ds.techniques.sparse_pruning.step import (
+    average_scores,
+    discard_saliencies,
+    scored_layers,
+    take_in_saliencies,
+)
+from xtc_ds.techniques.sparse_pruning.transform import MOMENTUM, SparseMask
 
 
 class _SparsePruning(Pruning):
     name = "sparse_pruning"
+    mask_class = SparseMask
 
     def plan(self, context: PlanContext) -> Planned:
         return plan_sparse(context)
 
     def apply(self, model: nn.Module, rows: Sequence[SparseRow], teacher: nn.Module | None) -> None:
         for row in rows:
-            add_pruning(swap_class(model.get_submodule(row.module)), row)
+            SparseMask(row).attach(swap_class(model.get_submodule(row.module)))
 
     def before_step(self, run: TrainingRun) -> None:
         # The step may change the scale.
@@ -41,9 +50,15 @@ class _SparsePruning(Pruning):
     def after_load(self, run: TrainingRun) -> None:
         discard_saliencies(run)
 
+    def training_only(self, name: str) -> bool:
+        return name.rpartition(".")[2] == MOMENTUM
+
+    def before_freeze(self, layers: Mapping[str, CompressedLayer]) -> None:
+        warn_of_density(layers)
+
 
 def _scores_weights(run: TrainingRun) -> bool:
-    return any(rule.method == "snip_momentum" for layer in run.layers for rule in layer.pruning_rules)
+    return any(True for _ in scored_layers(run.layers))
 
 
 register_technique(_SparsePruning())

@@ -8,8 +8,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from xtc_ds.distributed import world_size
-from xtc_ds.layers import LEARNED_PARTS, CompressedLayer, LearnedParts, compressed_layers
-from xtc_ds.plan.rows import WeightRow
+from xtc_ds.layers import CompressedLayer, compressed_layers
+from xtc_ds.techniques.weight_quantization.learned_parts import LEARNED_PARTS, LearnedParts, learned_parts_of
+from xtc_ds.techniques.weight_quantization.rows import WeightRow
 
 __all__ = ["add_learned_parts", "broadcast_learned_parts", "learned_parameters"]
 
@@ -32,9 +33,10 @@ def learned_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, nn
     """(name, parameter, the weight that it belongs to), each parameter once."""
     seen: set[int] = set()
     for name, layer in compressed_layers(model):
-        if layer.learned_parts is not None and id(layer.learned_parts) not in seen:
-            seen.add(id(layer.learned_parts))
-            for key, parameter in layer.learned_parts.named_parameters(prefix=f"{name}.{LEARNED_PARTS}".lstrip(".")):
+        learned = learned_parts_of(layer)
+        if learned is not None and id(learned) not in seen:
+            seen.add(id(learned))
+            for key, parameter in learned.named_parameters(prefix=f"{name}.{LEARNED_PARTS}".lstrip(".")):
                 yield key, parameter, layer.weight  # type: ignore[attr-defined]
 
 

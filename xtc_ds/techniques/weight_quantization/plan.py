@@ -11,9 +11,9 @@ from xtc_ds.formats import Grouping
 from xtc_ds.layer_kinds import kind_of, kinds_with, weight_shape
 from xtc_ds.plan.matcher import match_groups
 from xtc_ds.plan.planner import PlanContext, Planned
-from xtc_ds.plan.rows import WeightRow
-from xtc_ds.plan.schedule import BitSchedule
 from xtc_ds.techniques.weight_quantization.config import WeightGroup
+from xtc_ds.techniques.weight_quantization.rows import WeightRow
+from xtc_ds.techniques.weight_quantization.schedule import BitSchedule
 
 __all__ = ["plan_weights"]
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 from torch import nn
 
-from xtc_ds.layers import LearnedParts, swap_class
-from xtc_ds.plan import PlanContext, Planned, WeightRow
+from xtc_ds.layers import swap_class
+from xtc_ds.plan import PlanContext, Planned
 from xtc_ds.techniques.base import Technique, TrainingRun
 from xtc_ds.techniques.registry import register_technique
 from xtc_ds.techniques.weight_quantization.learned import (
@@ -15,11 +16,15 @@ from xtc_ds.techniques.weight_quantization.learned import (
     broadcast_learned_parts,
     learned_parameters,
 )
+from xtc_ds.techniques.weight_quantization.learned_parts import LearnedParts
 from xtc_ds.techniques.weight_quantization.plan import plan_weights
+from xtc_ds.techniques.weight_quantization.rows import WeightRow
+from xtc_ds.techniques.weight_quantization.transform import QuantizedWeight
 
 
 class _WeightQuantization(Technique):
     name = "weight_quantization"
+    empty_report: ClassVar[Mapping[str, Any]] = {"modules": []}
     after = ("layer_reduction",)
 
     def plan(self, context: PlanContext) -> Planned:
@@ -29,7 +34,7 @@ class _WeightQuantization(Technique):
         learned: dict[int, LearnedParts] = {}
         for row in rows:
             layer = swap_class(model.get_submodule(row.module))
-            layer.weight_rule = row
+            layer.weight_transforms = (*layer.weight_transforms, QuantizedWeight(row))
             add_learned_parts(layer, row, learned)
 
     def changes_parameters(self, rows: Sequence[WeightRow]) -> bool:

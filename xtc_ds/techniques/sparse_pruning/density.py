@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
-from xtc_ds.freezing.pruned_parts import PrunedParts
-from xtc_ds.layers.masks import gradual_schedule
-from xtc_ds.plan.rows import SparseRow
+from xtc_ds.layers import CompressedLayer
+from xtc_ds.techniques.sparse_pruning.transform import SparseMask, gradual_schedule
 
 __all__ = ["warn_of_density"]
 
@@ -15,17 +15,22 @@ logger = logging.getLogger(__name__)
 _NAMED = 3
 
 
-def warn_of_density(parts: PrunedParts) -> None:
-    """Log one warning that names the modules which keep more weights than their config says."""
+def warn_of_density(layers: Mapping[str, CompressedLayer]) -> None:
+    """Log one warning that names the modules which keep more weights than their config says.
+
+    With ZeRO-3 a call for all ranks.
+    """
     denser, last = [], 0
-    for name, mask in parts.sparse.items():
-        rule = next(rule for rule in parts.layers[name].pruning_rules if isinstance(rule, SparseRow))
-        planned = rule.planned_kept(mask.numel())
-        kept = int(mask.sum())
+    masks = ((name, each) for name, layer in layers.items() for each in layer.weight_transforms)
+    for name, transform in masks:
+        if not isinstance(transform, SparseMask):
+            continue
+        mask = transform.shipped(layers[name])
+        planned, kept = transform.row.planned_kept(mask.numel()), int(mask.sum())
         if kept > planned.count:
             shares = f"{kept / mask.numel():.3g} of its weights instead of {planned.count / mask.numel():.3g}"
             denser.append(f"'{name}' keeps {shares}")
-            last = max(last, gradual_schedule(rule).last)
+            last = max(last, gradual_schedule(transform.row).last)
     if denser:
         more = f", ... ({len(denser)} modules)" if len(denser) > _NAMED else f" ({len(denser)} modules)"
         logger.warning(

@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from xtc_ds.pruning.top import kept_count, top_mask
+from xtc_ds.techniques.pruning.top import kept_count, top_mask
 
 __all__ = ["Blocks", "KeepOf", "Pattern", "Singles", "parse_pattern"]
 

@@ -13,7 +13,10 @@ from torch import Tensor, nn
 
 from xtc_ds.formats import Encoded, Grouping, WeightFormat, fake_quantize_weight
 
-__all__ = ["LearnedParts"]
+__all__ = ["LEARNED_PARTS", "LearnedParts", "learned_parts_of"]
+
+# The submodule of a layer that holds them.
+LEARNED_PARTS = "weight_quantizer"
 
 
 class LearnedParts(nn.Module):
@@ -106,3 +109,10 @@ class LearnedParts(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.format.name}, {'fixed' if self.fixed else 'nearest'}"
+
+
+def learned_parts_of(layer: object) -> LearnedParts | None:
+    """What the format of a layer's weight learns; None where that is nothing."""
+    found = getattr(layer, LEARNED_PARTS, None)
+    assert found is None or isinstance(found, LearnedParts)
+    return found

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xtc_ds.pruning.patterns import Pattern
+from xtc_ds.techniques.sparse_pruning.patterns import Pattern
 
 __all__ = ["GradualSchedule", "SnipMomentum", "scored_product"]
 

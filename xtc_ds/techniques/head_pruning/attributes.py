@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from xtc_ds.plan.rows import StructuredRow
+from xtc_ds.techniques.pruning.unit_rows import StructuredRow
 
 __all__ = ["HEAD_ATTRIBUTES", "head_attributes"]
 

@@ -1,0 +1,99 @@
+"""The rows of sparse pruning."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from xtc_ds.plan.rows import KeptWeights, Kind, ZeroingRow, starred
+from xtc_ds.techniques.pruning.top import kept_count
+from xtc_ds.techniques.sparse_pruning.config import PruningMethod
+from xtc_ds.techniques.sparse_pruning.patterns import Blocks, KeepOf, parse_pattern
+
+__all__ = ["SparseRow"]
+
+
+@dataclass(frozen=True)
+class SparseRow(ZeroingRow):
+    """Sparse pruning of one module's weight.
+
+    shape: of the weight, outputs first (also for Conv1D); a Conv2d has four sizes.
+    offset, end, stride: applied optimizer steps at which the mask comes into force, is final, and is renewed in
+        between; ``end`` equals ``offset`` where the mask is not built up step by step.
+    """
+
+    module: str
+    kind: Kind
+    group: str
+    shape: tuple[int, ...]
+    method: PruningMethod
+    dense_ratio: float
+    block_pattern: str | None
+    offset: int
+    end: int
+    stride: int
+
+    @property
+    def leaves_zeros(self) -> bool:
+        """Single weights and blocks always stay as zeros."""
+        return True
+
+    @property
+    def pattern(self) -> tuple[int, int] | None:
+        """The N:M pattern, if there is one."""
+        pattern = parse_pattern(self.block_pattern)
+        return (pattern.kept, pattern.of) if isinstance(pattern, KeepOf) else None
+
+    def planned_kept(self, numel: int) -> KeptWeights:
+        """By the density, in whole blocks or groups."""
+        pattern = parse_pattern(self.block_pattern)
+        if isinstance(pattern, KeepOf):
+            groups = numel // pattern.of
+            pruned_groups = pattern.pruned_groups(self.dense_ratio, groups)
+            return KeptWeights(
+                numel - pruned_groups * (pattern.of - pattern.kept), self.pattern if pruned_groups == groups else None
+            )
+        size = pattern.rows * pattern.columns if isinstance(pattern, Blocks) else 1
+        return KeptWeights(kept_count(self.dense_ratio, numel // size) * size)
+
+    def shared_treatments(self) -> Iterator[tuple[str, Hashable]]:
+        """(module, what all that share its weight must have in common); a learned mask belongs to one module."""
+        own = self.module if self.method != "l1" else None
+        yield self.module, (self.dense_ratio, self.block_pattern, self.offset, own)
+
+    def add_to_report(self, report: dict[str, Any], technique: str, packed_bytes: Mapping[str, int]) -> None:
+        """An entry of "pruning"."""
+        report["pruning"].append(
+            {
+                "module": self.module,
+                "kind": self.kind,
+                "group": self.group,
+                "shape": list(self.shape),
+                "technique": technique,
+                "method": self.method,
+                "dense_ratio": self.dense_ratio,
+                "block_pattern": self.block_pattern,
+                "schedule_offset": self.offset,
+                "schedule_offset_end": self.end,
+                "schedule_offset_stride": self.stride,
+            }
+        )
+
+    @property
+    def table_title(self) -> str:
+        """All prunings have one table."""
+        return "Pruning"
+
+    def table_cells(self) -> Mapping[str, str]:
+        """A line of the pruning table."""
+        pattern = f" of {self.block_pattern}" if self.block_pattern and "x" in self.block_pattern else ""
+        stays = self.block_pattern if self.block_pattern and not pattern else f"{self.dense_ratio:g}{pattern}"
+        return {
+            "module": starred(self.module),
+            "shape": " x ".join(map(str, self.shape)),
+            "pruning": f"sparse {self.method}",
+            "stays": str(stays),
+            "from step": str(self.offset) + (f", full at {self.end}" if self.end > self.offset else ""),
+            "shrinks along": "",
+        }
