@@ -12,11 +12,18 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 from xtc_ds.errors import ConfigError
 
-__all__ = ["BUILT_IN_TECHNIQUES", "TECHNIQUE_ENTRY_POINTS", "import_from_techniques", "register_entry_points"]
+__all__ = [
+    "BUILT_IN_TECHNIQUES",
+    "TECHNIQUE_ENTRY_POINTS",
+    "entry_points_of",
+    "import_from_techniques",
+    "register_entry_points",
+]
 
 # In the order in which they stand in the schema and the documentation. A new technique is one line here.
 BUILT_IN_TECHNIQUES = (
@@ -35,6 +42,16 @@ TECHNIQUE_ENTRY_POINTS = "xtc_ds.techniques"
 
 
 @cache
+def _all_entry_points() -> Any:
+    return entry_points()  # reads a file of every installed distribution
+
+
+def entry_points_of(group: str) -> tuple[EntryPoint, ...]:
+    """What installed distributions bring to ``group``."""
+    return tuple(_all_entry_points().select(group=group))
+
+
+@cache
 def import_from_techniques(module: str) -> None:
     """Import ``module`` of every technique package that has one, so that it registers what it defines.
 
@@ -43,7 +60,7 @@ def import_from_techniques(module: str) -> None:
     """
     for name in BUILT_IN_TECHNIQUES:
         _import_part(f"xtc_ds.techniques.{name}", module)
-    for entry in entry_points(group=TECHNIQUE_ENTRY_POINTS):
+    for entry in entry_points_of(TECHNIQUE_ENTRY_POINTS):
         try:
             _import_part(entry.value, module)
         except ImportError as error:
@@ -63,7 +80,7 @@ def register_entry_points(group: str) -> None:
 
     Raises ConfigError, which names the entry point, where one cannot be imported.
     """
-    for entry in entry_points(group=group):
+    for entry in entry_points_of(group):
         try:
             register = entry.load()
         except (ImportError, AttributeError) as error:

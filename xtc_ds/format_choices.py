@@ -25,6 +25,7 @@ class FormatChoice:
         random.
     symmetric_only: whether an asymmetric ``quantization_type`` does not fit it.
     text: a sentence about it for the documentation of the key.
+    keys: a frozen dataclass of further keys of ``params``, made by ``xtc_ds.config.keys.key`` with scope "params".
     """
 
     name: str
@@ -33,6 +34,7 @@ class FormatChoice:
     symmetric_only: bool = False
     learned: bool = False
     text: str = ""
+    keys: type | None = None
 
 
 _CHOICES: dict[str, FormatChoice] = {}

@@ -145,6 +145,14 @@ def test_keys_of_a_parsed_block_change_together_with_its_json() -> None:
     assert parse_block(changed.to_dict()) == changed
 
 
+def test_keys_of_losses_are_attributes_of_the_section() -> None:
+    kd = parse_block({"kd": {"enabled": True, "temperature": 2}}).kd
+    assert (kd.temperature, kd.attention_type, kd.hidden_weight) == (2.0, "scores", 1.0)
+    assert pickle.loads(pickle.dumps(kd)) == kd
+    with pytest.raises(AttributeError, match="temprature"):
+        _ = kd.temprature
+
+
 PLUGIN = """
 from dataclasses import dataclass
 from xtc_ds.config.keys import key

@@ -56,6 +56,7 @@ class Key:
 
     allowed: what is allowed, in words, where the schema's keywords do not make a good sentence.
     choices: gives the allowed values where they can grow by registration, and a sentence about each, or "".
+    before: the key of another piece before which this one is listed, where one piece takes in keys of others.
     depends: the default follows from other keys. no_effect: read for old configs alone.
     aliases: what people call the key elsewhere. value_aliases: the same for its values.
     """
@@ -69,6 +70,7 @@ class Key:
     schema: Mapping[str, Any]
     allowed: str | None
     choices: Callable[[], Mapping[str, str]] | None
+    before: str | None
     depends: bool
     no_effect: bool
     old: Old | None
@@ -90,6 +92,7 @@ def key(
     scope: Scope = "both",
     allowed: str | None = None,
     choices: Callable[[], Mapping[str, str]] | None = None,
+    before: str | None = None,
     depends: bool = False,
     no_effect: bool = False,
     old: Old | None = None,
@@ -110,6 +113,7 @@ def key(
         "schema": schema,
         "allowed": allowed,
         "choices": choices,
+        "before": before,
         "depends": depends,
         "no_effect": no_effect,
         "old": old,
@@ -149,7 +153,17 @@ def keys_of(piece: type) -> tuple[Key, ...]:
         raise ConfigError(
             f"{piece.__name__}: several of its parts bring the key {', '.join(sorted(twice))}; rename one"
         )
-    return tuple(found)
+    return tuple(_listed(found))
+
+
+def _listed(keys: list[Key]) -> list[Key]:
+    """The keys, of which some are moved before others."""
+    listed = [key for key in keys if key.before is None]
+    for key in keys:
+        if key.before is not None:
+            names = [other.name for other in listed]
+            listed.insert(names.index(key.before) if key.before in names else len(listed), key)
+    return listed
 
 
 @cache

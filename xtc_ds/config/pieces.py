@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from xtc_ds.config.json_value import Finding
-from xtc_ds.config.keys import Old, Patterns, key
+from xtc_ds.config.keys import Old, Patterns, key, keys_of, other_pieces
 from xtc_ds.config.locate import render_path
 from xtc_ds.config.written import Written
 
@@ -17,6 +17,14 @@ __all__ = ["Group", "Piece", "module_patterns"]
 @dataclass(frozen=True, kw_only=True)
 class Piece:
     """A piece of the block without groups. Subclasses are frozen dataclasses whose fields are made by ``key``."""
+
+    def __getattr__(self, name: str) -> Any:
+        # The keys of the objects that the piece takes in are attributes of it, too.
+        for taken in () if name.startswith("_") else other_pieces(type(self)):
+            for other in self.__dict__.get(taken, ()):
+                if any(key.name == name for key in keys_of(type(other))):
+                    return getattr(other, name)
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     @classmethod
     def read(cls, written: Written) -> Self:

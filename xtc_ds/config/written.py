@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field
+from functools import cached_property
 from typing import Any
 
 from xtc_ds.config.convert import from_json
@@ -80,6 +81,9 @@ class Written:
         return self._key(key).default
 
     def _key(self, name: str) -> Key:
-        found = {described.name: described for described in keys_of(self.piece)}
-        assert name in found, f"{self.piece.__name__} has no key '{name}'"
-        return found[name]
+        assert name in self._keys, f"{self.piece.__name__} has no key '{name}'"
+        return self._keys[name]
+
+    @cached_property
+    def _keys(self) -> dict[str, Key]:
+        return {key.name: key for key in keys_of(self.piece)}

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import importlib
 from functools import cache
-from importlib.metadata import entry_points
 from typing import TypeVar
 
 from xtc_ds.distillation.loss import DistillationLoss
 from xtc_ds.errors import ConfigError
+from xtc_ds.extensions import entry_points_of
 
 __all__ = ["BUILT_IN_LOSSES", "LOSS_ENTRY_POINTS", "distillation_losses", "register_loss"]
 
@@ -47,7 +47,7 @@ def distillation_losses() -> tuple[type[DistillationLoss], ...]:
 def _import_losses() -> None:
     for name in BUILT_IN_LOSSES:
         importlib.import_module(f"xtc_ds.distillation.losses.{name}")
-    for entry in entry_points(group=LOSS_ENTRY_POINTS):
+    for entry in entry_points_of(LOSS_ENTRY_POINTS):
         try:
             entry.load()
         except (ImportError, AttributeError) as error:

@@ -35,6 +35,7 @@ class LogitsLoss(DistillationLoss):
         exclusiveMinimum=0,
         maximum=LARGEST,
         allowed=f"a number > 0, at most {LARGEST:.0f}",
+        before="hard_label_weight",
     )
 
     def taps(self, layer_map: LayerMap) -> Taps:

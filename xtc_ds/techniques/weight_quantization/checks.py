@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from xtc_ds.config.json_value import Finding
+from xtc_ds.config.keys import keys_of
 from xtc_ds.config.locate import show_value
 from xtc_ds.config.written import Written
 from xtc_ds.format_choices import format_choice, format_choices
@@ -68,6 +69,11 @@ def _check_learned(written: Written) -> Iterator[Finding]:
 
 def warn_group(written: Written) -> Iterator[Finding]:
     """Keys that do nothing for the group, and keys that the old library left out in its forward mode."""
+    for choice in format_choices():
+        for key in keys_of(choice.keys) if choice.keys is not None and choice.name != written["format"] else ():
+            if key.name in written:
+                what = f"has no effect with format {written.shown('format')}; found {written.shown(key.name)}"
+                yield written.place(key.name), f'{what}; leave it out, or use "{choice.name}"'
     stochastic, mixing = written["rounding"] == "stochastic", written["fp16_mixed_quantize"]
     if written["quantize_weight_in_forward"]:
         yield from _left_out(written)

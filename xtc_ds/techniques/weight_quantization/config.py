@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from xtc_ds.config.grouped_section import GroupedSection
 from xtc_ds.config.json_value import Finding
-from xtc_ds.config.keys import Old, key
+from xtc_ds.config.keys import Old, key, keys_from
 from xtc_ds.config.pieces import Group, module_patterns
 from xtc_ds.config.section import register_section
 from xtc_ds.config.written import Written
@@ -30,6 +30,10 @@ def _formats() -> dict[str, str]:
     return {"auto": "", **{choice.name: choice.text for choice in format_choices()}}
 
 
+def _keys_of_formats() -> list[type]:
+    return [choice.keys for choice in format_choices() if choice.keys is not None]
+
+
 @dataclass(frozen=True, kw_only=True)
 class MixedQuantize:
     """Mixing of real and quantized weights while training."""
@@ -48,7 +52,8 @@ class MixedQuantize:
 class WeightGroup(Group):
     """One group of ``weight_quantization``; bits are 1, 1.58 (ternary) or whole numbers.
 
-    ``schedule_offset`` and ``quantization_period`` count applied optimizer steps.
+    ``schedule_offset`` and ``quantization_period`` count applied optimizer steps. ``format_keys`` are the keys of all
+    formats that bring some; they stand among the others, and are attributes like them.
     """
 
     modules: tuple[str, ...] = module_patterns("that can be quantized")
@@ -96,6 +101,7 @@ class WeightGroup(Group):
         scope="params",
         examples=("fixed", "nearest"),
     )
+    format_keys: tuple[Any, ...] = keys_from(_keys_of_formats)
     schedule_offset: int = schedule_offset(0, examples=(0, 1000))
     quantize_groups: int = key(
         "Number of equal contiguous groups of the row-major flattened weight; each has its own scale. Must divide the "
