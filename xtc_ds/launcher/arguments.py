@@ -1,4 +1,4 @@
-"""The command line, in the names of Hugging Face's ``run_glue.py`` where it has one."""
+"""The command line; flags have the names of Hugging Face's ``run_glue.py`` where it has such a flag."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DESCRIPTION = (
 
 
 class _Parser(argparse.ArgumentParser):
-    """Speaks on rank 0 only: every rank parses the same command line."""
+    """Prints on rank 0 only, because every rank parses the same command line."""
 
     def error(self, message: str) -> NoReturn:
         if int(os.environ.get("RANK", "0")):

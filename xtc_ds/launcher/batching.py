@@ -70,11 +70,11 @@ class LengthGroupedBatchSampler(Sampler[list[int]]):
         return math.ceil(len(self._lengths) / self.global_batch_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration yields, from its start."""
+        """Make the next iteration yield this epoch, from its start."""
         self.epoch, self._skip = epoch, 0
 
     def start_at(self, step: int) -> None:
-        """Go to where training stands after ``step`` optimizer steps, without loading what lies before.
+        """Go to the batch that follows ``step`` optimizer steps, without loading those before it.
 
         Sets the epoch; the next iteration leaves out its first batches, later ones are whole.
         """

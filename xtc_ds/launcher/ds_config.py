@@ -1,4 +1,4 @@
-"""Filling in what a DeepSpeed config leaves to the training script."""
+"""Filling in the values that a DeepSpeed config leaves to the training script."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def check_rates(config: dict[str, Any], *flags: float | None) -> None:
 def fill_config(
     config: dict[str, Any], batches: BatchPlan, rate: float, steps: int, warmup: int, weight_decay: float
 ) -> dict[str, Any]:
-    """A copy with batch sizes set and every "auto" replaced; under ZeRO by DeepSpeed's own default.
+    """A copy with batch sizes set and every "auto" replaced; in the ZeRO block DeepSpeed's own default takes its place.
 
     Raises ConfigError for an "auto" that has no meaning.
     """

@@ -22,7 +22,7 @@ __all__ = ["finish", "logits_of"]
 
 # Same code, same weights, same inputs: any difference comes from the order of sums.
 _TOLERANCE = 1e-3
-# Where predictions are no logits, models are compared by the logits of so many examples of each split.
+# If predictions are not logits, models are compared by the logits of this many examples of each split.
 _CHECKED_EXAMPLES = 32
 
 
@@ -37,7 +37,7 @@ def _logits(state: RunState, model: Any, device: torch.device, predictions: Pred
 
 
 def _checked(state: RunState) -> dict[str, int]:
-    """Number of examples of each split by whose logits models are compared."""
+    """How many examples of each split are used to compare models by their logits."""
     most = None if state.task.predicts_logits else _CHECKED_EXAMPLES
     return {name: min(len(data), most or len(data)) for name, data in state.dev.items()}
 
@@ -117,7 +117,7 @@ def finish(
 
 
 def _verify(state: RunState, logits: Predictions, device: str) -> dict[str, float]:
-    """Compare the reloaded file's logits with these, split by split; the worst split's figures."""
+    """Compare the logits of the reloaded file with these, split by split; returns the worst split's figures."""
     collate, checks = state.collator(), []
     for name, count in _checked(state).items():
         parts = eval_batches(count, state.arguments.per_device_eval_batch_size)

@@ -1,8 +1,9 @@
-"""Checks of everything that can be wrong before a model is looked at; light, so that mistakes are told at once."""
+"""Checks of all that needs neither model nor data; without slow imports, so that mistakes are reported at once."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from xtc_ds.launcher.tasks import Task, get_task
 
 __all__ = ["Inputs", "check_inputs"]
 
-# Flags that may differ between a run and its resumption.
+# Flags that may change when a run is resumed.
 _FREE = (
     "debug",
     "ds_config",
@@ -50,8 +51,9 @@ def check_inputs(arguments: argparse.Namespace) -> Inputs:
     batches = plan_batches(ds_config, arguments.per_device_train_batch_size, world)
     check_rates(ds_config, arguments.learning_rate, arguments.teacher_learning_rate)
     fill_config(ds_config, batches, 1e-4, 1, 0, arguments.weight_decay)
-    settings = {key: _json_value(value) for key, value in vars(arguments).items() if key not in _FREE}
+    settings = {key: value for key, value in vars(arguments).items() if key not in _FREE}
     settings |= {"task_name": task.name, "world_size": world, "ds_config": ds_config, "block": dict(block.raw)}
+    settings = json.loads(json.dumps(settings, default=_json_value))  # as the run's folder gives them back
     folder = choose_folder(
         arguments.output_dir,
         f"{task.name}-{Path(arguments.ds_config).stem[:80]}",
@@ -71,4 +73,4 @@ def _with_cache_folder(block: CompressionConfig, folder: RunFolder) -> Compressi
 
 
 def _json_value(value: Any) -> Any:
-    return str(value.resolve()) if isinstance(value, Path) else value
+    return str(value.resolve() if isinstance(value, Path) else value)

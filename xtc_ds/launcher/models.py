@@ -28,7 +28,7 @@ __all__ = [
     "token_limit",
 ]
 
-# Their position ids start behind the padding id.
+# Their position ids start after the padding id, so that they have that many positions less.
 _OFFSET_POSITIONS = {"camembert", "data2vec-text", "ibert", "longformer", "mpnet", "roberta", "xlm-roberta", "xmod"}
 
 
@@ -64,7 +64,7 @@ def load_tokenizer(name: str, config: Any, task: Task) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except Exception as error:
         raise TeacherError(f"{name}: no tokenizer can be read: {_first_line(error)}") from error
-    # Without its files transformers makes one up that knows special tokens only.
+    # Without the tokenizer's files transformers makes one that knows special tokens only.
     if set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):
         raise TeacherError(f"{name}: no tokenizer can be read: it has no vocabulary")
     if tokenizer.pad_token_id is None:
@@ -77,7 +77,7 @@ def load_tokenizer(name: str, config: Any, task: Task) -> Any:
 
 
 def token_limit(config: Any, wanted: int) -> int:
-    """The longest input: ``wanted`` tokens or what the model has positions for."""
+    """The longest input in tokens: ``wanted``, or as many as the model has positions for."""
     positions = getattr(config, "max_position_embeddings", None)
     if not isinstance(positions, int) or positions < 1:
         return wanted
@@ -145,7 +145,7 @@ def _read_config(name: str, labels: dict[str, Any]) -> Any:
 
 
 def _know_padding(model: Any, tokenizer: Any) -> None:
-    # Decoders look for the last token that is no padding, and refuse batches if they know of none.
+    # Decoders classify by the last token that is not padding, and refuse batches if the padding token is unknown.
     if getattr(model.config, "pad_token_id", None) is None:
         model.config.pad_token_id = tokenizer.pad_token_id
 

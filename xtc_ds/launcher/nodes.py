@@ -1,4 +1,7 @@
-"""Several nodes begin together or not at all: no runner stops the others when the processes of one node end."""
+"""Starting on several nodes: all processes start, or all stop with the same error.
+
+No runner stops the other nodes when the processes of one node end, so the processes compare notes first.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ _tried = False
 
 
 def leads_its_node() -> bool:
-    """Whether this is the first process of its node: the one that tells what only this node can know."""
+    """Whether this is the first process of its node, which prints the errors of that node."""
     return int(os.environ.get("LOCAL_RANK" if _several() else "RANK", "0")) == 0
 
 
 def meet(problem: str | None = None) -> None:
-    """Make the process group, and on several nodes compare: can every process begin?
+    """Create the process group and, on several nodes, check that every process can start.
 
     problem: why this one cannot. On one node nobody waits to hear it, for the runner ends all processes with
     the first. Raises EngineError if another process cannot begin, or if they do not find each other.
@@ -58,5 +61,5 @@ def _start_processes() -> None:
         raise EngineError(f"the processes did not find each other at {place}: {lines[0]}") from error
     neighbours = int(os.environ.get("LOCAL_SIZE", "1"))
     if neighbours > 1 and "OMP_NUM_THREADS" not in os.environ:
-        # Processes of one machine share its cores; each would take all of them.
+        # Processes of one machine share its cores; without a limit each would start one thread per core.
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // neighbours))

@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace, inputs: Inputs | None = None) -> dict[str
     Raises an XtcError for bad input before anything is written or trained.
     """
     began = time.monotonic()
-    # Everything a user can get wrong is looked at before a process group or a file exists.
+    # Everything that a user can get wrong is checked before a process group or a file exists.
     state = set_up(arguments, inputs or check_inputs(arguments))
     meet()
     state.seconds["prepare"] = round(time.monotonic() - began, 2)
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace, inputs: Inputs | None = None) -> dict[str
 
 
 def _teacher(state: RunState) -> Any:
-    """The frozen teacher; trains it unless there is one."""
+    """The teacher with frozen parameters; trains it unless one is given."""
     arguments, folder = state.arguments, state.inputs.folder
     if state.teacher:
         return state.model
@@ -133,7 +133,7 @@ def _student(state: RunState, teacher: nn.Module) -> tuple[xtc_ds.CompressionPla
 
 
 def _initialize(function: Callable[..., Any], **arguments: Any) -> Any:
-    """The engine. Raises ConfigError for what DeepSpeed cannot do with this config on this machine."""
+    """The engine. Raises ConfigError if DeepSpeed cannot train with this config on this machine."""
     try:
         engine, *_ = function(**arguments)
     except (XtcError, MemoryError, torch.OutOfMemoryError):
@@ -144,7 +144,7 @@ def _initialize(function: Callable[..., Any], **arguments: Any) -> Any:
 
 
 def _begin(state: RunState) -> None:
-    """Make the run's folder, once, when nothing is left that a user could have got wrong."""
+    """Create the run's folder, once, after all checks have passed."""
     if not state.begun:
         on_rank_zero(lambda: state.inputs.folder.begin(state.inputs.settings, state.arguments.resume))
         state.begun = True

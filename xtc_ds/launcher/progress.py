@@ -1,4 +1,4 @@
-"""Progress of long work, on rank 0 only: a live bar in a terminal, a line now and then elsewhere."""
+"""Progress of long work, on rank 0 only: a live bar in a terminal, a line every 15 seconds elsewhere."""
 
 from __future__ import annotations
 

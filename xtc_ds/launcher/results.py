@@ -20,7 +20,7 @@ _PACKAGES = ("xtc-ds", "torch", "deepspeed", "transformers", "datasets", "safete
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide the numbers."""
+    """Versions of Python and of the packages that influence the results."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -36,7 +36,7 @@ def write_json(file: Path, content: dict[str, Any]) -> None:
 
 
 class LossCurve:
-    """``losses.csv``: the loss of every optimizer step, a row as soon as it is known.
+    """``losses.csv``: the loss of every optimizer step, written as soon as it is known.
 
     start: the step that a resumed run begins after; the rows up to it stay.
     """
@@ -53,7 +53,7 @@ class LossCurve:
 
 
 def results_table(results: dict[str, Any], task: Task) -> RenderableType:
-    """Before and after, side by side."""
+    """Scores, layers and sizes of teacher and student, side by side."""
     teacher, student, size = results["teacher"], results["student"], results["bytes"]
     table = Table(title=f"{results['task']}: before and after", title_justify="left")
     table.add_column("")

@@ -1,4 +1,4 @@
-"""The output folder of a run: checked before the work, never overwritten by accident."""
+"""The output folder of a run: checked before anything is computed, and never overwritten by accident."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ class RunFolder:
         return self.path / "losses.csv"
 
     def begin(self, settings: dict[str, Any], resume: bool) -> None:
-        """Make the folder and note what the run is; an earlier run's parts go unless it is resumed.
+        """Create the folder and write down the run's settings; an earlier run is deleted unless it is resumed.
 
         Raises DataError if it cannot be written.
         """
         try:
             if not resume:
-                # The figures first: without them nothing takes what is left for a finished run.
+                # The results first: a folder without them cannot be mistaken for a finished run.
                 self.results.unlink(missing_ok=True)
                 self.losses.unlink(missing_ok=True)
                 for folder in (self.checkpoints, self.packed, self.teacher, self.logits):

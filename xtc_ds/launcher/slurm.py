@@ -1,4 +1,4 @@
-"""The variables of ``torch.distributed`` for processes that ``srun`` started."""
+"""Environment variables of ``torch.distributed`` for processes that were started by ``srun``."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _PORTS = range(20000, 30000)
 
 
 def take_slurm_ranks() -> None:
-    """Set the variables where ``srun`` started several processes and nobody has set them."""
+    """Set the variables if ``srun`` started several processes and they are not set yet."""
     for name, value in from_slurm(os.environ).items():
         os.environ.setdefault(name, value)
 
 
 def from_slurm(environment: Mapping[str, str]) -> dict[str, str]:
-    """RANK and the others from the variables of a Slurm job step; empty outside of a step of several tasks.
+    """``RANK``, ``WORLD_SIZE`` and so on from the variables of a Slurm job step; empty outside of such a step.
 
     The master is the step's first host, and its port follows from the job's number; a MASTER_ADDR or
     MASTER_PORT in the environment goes first. A batch script itself is no step, nor is it one of its tasks.
@@ -42,13 +42,13 @@ def from_slurm(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _first_host(hosts: str) -> str:
-    """``gpu[07-09,12],login`` begins with gpu07."""
+    """The first host of a list: gpu07 of ``gpu[07-09,12],login``."""
     match = re.match(r"([^\[,]+)(?:\[(\d+)[^\]]*\]([^,\[]*))?", hosts)
     return "".join(part or "" for part in match.groups()) if match else "127.0.0.1"
 
 
 def _tasks_on_each_node(text: str) -> list[int]:
-    """``4(x2),3`` is 4, 4 and 3."""
+    """Numbers of tasks, node by node: ``4(x2),3`` is 4, 4 and 3."""
     counts: list[int] = []
     for part in text.split(","):
         number, _, times = part.rstrip(")").partition("(x")

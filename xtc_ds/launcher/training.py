@@ -47,7 +47,7 @@ def total_steps(max_steps: int | None, epochs: float, steps_per_epoch: int) -> i
 
 
 def build_optimizer(model: Any, options: TrainOptions, config: dict[str, Any]) -> dict[str, Any]:
-    """``optimizer`` and ``lr_scheduler`` arguments for ``initialize``; what the config holds is left to DeepSpeed."""
+    """Arguments for ``initialize``: optimizer and scheduler, unless the config has its own."""
     groups = no_decay_groups(model, options.weight_decay)
     arguments: dict[str, Any] = {"model_parameters": groups}
     if not config.get("optimizer"):
@@ -69,7 +69,7 @@ def _linear(step: int, options: TrainOptions) -> float:
 
 @dataclass
 class Trainer:
-    """Runs an engine over an epoch-wise sampler until ``options.steps`` optimizer steps are done.
+    """Trains an engine on the sampler's epochs until ``options.steps`` optimizer steps are done.
 
     losses: of every optimizer step, the mean over its examples on all ranks.
     """
@@ -113,7 +113,7 @@ class Trainer:
     def _micro_step(
         self, batch: Mapping[str, torch.Tensor], step: int, micro_losses: list[torch.Tensor], completes_a_step: bool
     ) -> None:
-        # Dropout follows from the step alone, so that a resumed run draws what an uninterrupted one does.
+        # The dropout masks depend on the step alone, so that a resumed run draws the same ones as an uninterrupted run.
         draw = (self.options.seed * 1_000_003 + step) * 4099 + len(micro_losses)
         torch.manual_seed((draw * world_size() + rank()) % 2**63)
         loss = self.engine(**self._on_device(batch)).loss
@@ -132,7 +132,7 @@ class Trainer:
         }
 
     def _note(self, loss: torch.Tensor, step: int) -> None:
-        # Of all ranks, so that all of them stop if one has to.
+        # The mean over all ranks, so that all of them stop if one has to.
         if world_size() > 1:
             dist.all_reduce(loss)
             loss /= world_size()

@@ -38,7 +38,7 @@ def verify_in_fresh_process(
         tensors = {f"{i}/{name}": t.contiguous() for i, batch in enumerate(batches) for name, t in batch.items()}
         file = Path(scratch) / "inputs.safetensors"
         save_file({**tensors, "logits": torch.from_numpy(np.ascontiguousarray(logits))}, file)
-        # Without the launcher's variables, or the child would wait for its ranks.
+        # Without the variables of the process group, or the child would wait for other ranks.
         environment = {k: v for k, v in os.environ.items() if k not in _RANK_VARIABLES}
         package = Path(xtc_ds.__file__).resolve().parent
         places = [str(package.parent), environment.get("PYTHONPATH", "")]
@@ -60,7 +60,7 @@ def main(folder: str, auto_class: str, file: str, device: str) -> None:
     import time
 
     import torch
-    import transformers  # to which importing xtc_ds has taught the format
+    import transformers  # reads packed checkpoints because xtc_ds is imported above
     from safetensors.torch import load_file
     from transformers.trainer_pt_utils import nested_concat
 
