@@ -27,7 +27,7 @@ from xtc_ds.launcher.nodes import meet
 from xtc_ds.launcher.results import LossCurve
 from xtc_ds.launcher.run_state import RunState
 from xtc_ds.launcher.setup import set_up
-from xtc_ds.launcher.training import Trainer, TrainOptions, build_optimizer, total_steps
+from xtc_ds.launcher.training import TrainingLoop, TrainOptions, build_optimizer, total_steps
 
 __all__ = ["run"]
 
@@ -80,7 +80,7 @@ def _teacher(state: RunState) -> Any:
             deepspeed.initialize, model=model, config=config, **build_optimizer(model, options, config)
         )
         _begin(state)
-        Trainer(engine, state.train, sampler, state.collator(), options, state.console).run()
+        TrainingLoop(engine, state.train, sampler, state.collator(), options, state.console).run()
         whole = xtc_ds.snapshot(engine.module).float()
         engine.destroy()
         on_rank_zero(lambda: _save_dense(state, whole))
@@ -116,7 +116,7 @@ def _student(state: RunState, teacher: nn.Module) -> tuple[xtc_ds.CompressionPla
             **build_optimizer(student, options, config),
         )
         _begin(state)
-        trainer = Trainer(engine, state.train, sampler, state.collator(), options, state.console)
+        trainer = TrainingLoop(engine, state.train, sampler, state.collator(), options, state.console)
         start = _resume(state, engine)
         curve = on_rank_zero(lambda: LossCurve(state.inputs.folder.losses, start))
 

@@ -24,7 +24,7 @@ from xtc_ds.launcher.progress import TrainingProgress
 from xtc_ds.launcher.tasks.base import Collator
 from xtc_ds.launcher.tasks.encoded import EncodedDataset
 
-__all__ = ["TrainOptions", "Trainer", "build_optimizer", "total_steps"]
+__all__ = ["TrainOptions", "TrainingLoop", "build_optimizer", "total_steps"]
 
 _SPEED_STEPS = 20
 
@@ -68,7 +68,7 @@ def _linear(step: int, options: TrainOptions) -> float:
 
 
 @dataclass
-class Trainer:
+class TrainingLoop:
     """Trains an engine on the sampler's epochs until ``options.steps`` optimizer steps are done.
 
     losses: of every optimizer step, the mean over its examples on all ranks.
