@@ -98,22 +98,20 @@ def block(
         "export": {"float_dtype": export},
     }
     if activation:
-        result["activation_quantization"] = {
-            "shared_parameters": {
-                "enabled": True,
-                "schedule_offset": 0,
-                "range_calibration": "dynamic",
-                **(activation_shared or {}),
-            },
-            "different_groups": {
-                "all": {"params": {"bits": activation}, "modules": modules or ["*"], "exclude": heads}
-            },
-        }
+        chosen, shared = modules or ["*"], activation_shared or {}
+        result["activation_quantization"] = activations(activation, chosen, heads, **shared)
     if reduction:
         result["layer_reduction"] = {"enabled": True, **reduction}
     if kd:
         result["kd"] = {"enabled": True, **kd}
     return result
+
+
+def activations(bits: int, modules: list[str], exclude: list[str], **shared: Any) -> dict[str, Any]:
+    """An activation_quantization section of one group, with dynamic ranges from the first step."""
+    common = {"enabled": True, "schedule_offset": 0, "range_calibration": "dynamic", **shared}
+    group = {"params": {"bits": bits}, "modules": modules, "exclude": exclude}
+    return {"shared_parameters": common, "different_groups": {"all": group}}
 
 
 def ds_config(compression: dict[str, Any], **extra: Any) -> dict[str, Any]:

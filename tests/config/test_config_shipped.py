@@ -8,16 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 from torch import nn
-from transformers import (
-    AutoModelForSequenceClassification,
-    BertConfig,
-    DistilBertConfig,
-    ElectraConfig,
-    GPT2Config,
-    LlamaConfig,
-    RobertaConfig,
-)
 from transformers.pytorch_utils import Conv1D
 
 from xtc_ds.config import load_config
@@ -34,19 +26,21 @@ SMALL: dict[str, Any] = {
     "vocab_size": 20,
 }
 MODELS = {
-    "bert": lambda: BertConfig(**SMALL),
-    "roberta": lambda: RobertaConfig(**SMALL),
-    "distilbert": lambda: DistilBertConfig(dim=8, n_layers=2, n_heads=2, hidden_dim=16, vocab_size=20),
-    "electra": lambda: ElectraConfig(embedding_size=4, **SMALL),
-    "gpt2": lambda: GPT2Config(n_embd=8, n_layer=2, n_head=2, vocab_size=20, bos_token_id=0, eos_token_id=0),
-    "llama": lambda: LlamaConfig(num_key_value_heads=2, **SMALL),
+    "bert": lambda: transformers.BertConfig(**SMALL),
+    "roberta": lambda: transformers.RobertaConfig(**SMALL),
+    "distilbert": lambda: transformers.DistilBertConfig(dim=8, n_layers=2, n_heads=2, hidden_dim=16, vocab_size=20),
+    "electra": lambda: transformers.ElectraConfig(embedding_size=4, **SMALL),
+    "gpt2": lambda: transformers.GPT2Config(
+        n_embd=8, n_layer=2, n_head=2, vocab_size=20, bos_token_id=0, eos_token_id=0
+    ),
+    "llama": lambda: transformers.LlamaConfig(num_key_value_heads=2, **SMALL),
 }
 HEADS = {"classifier", "classifier.out_proj", "score"}
 
 
 @functools.cache
 def modules_of(architecture: str) -> dict[str, type[nn.Module]]:
-    model = AutoModelForSequenceClassification.from_config(MODELS[architecture]())  # type: ignore[no-untyped-call]
+    model = transformers.AutoModelForSequenceClassification.from_config(MODELS[architecture]())  # type: ignore[no-untyped-call]
     kinds = (nn.Linear, nn.Embedding, Conv1D)
     return {name: type(module) for name, module in model.named_modules() if isinstance(module, kinds)}
 

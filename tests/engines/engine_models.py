@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 import xtc_ds
-from tests.tiny import batch, ds_config, tiny_model
+from tests.tiny import activations, batch, ds_config, tiny_model
+from xtc_ds.engines import export_to
 
 INPUTS = batch(labels=False)
 
@@ -44,18 +46,8 @@ def block(groups: dict[str, tuple[dict[str, Any], list[str]]], activation: dict[
         "export": {"float_dtype": "float16"},
     }
     if activation is not None:
-        own = {"bits": activation.pop("bits", 8)}
-        result["activation_quantization"] = {
-            "shared_parameters": {
-                "enabled": True,
-                "schedule_offset": 0,
-                "range_calibration": "dynamic",
-                **activation,
-            },
-            "different_groups": {
-                "all": {"params": own, "modules": ["*"], "exclude": ["embeddings|wte|wpe|^classifier$|^score$"]}
-            },
-        }
+        heads = ["embeddings|wte|wpe|^classifier$|^score$"]
+        result["activation_quantization"] = activations(activation.pop("bits", 8), ["*"], heads, **activation)
     return result
 
 
@@ -65,6 +57,13 @@ def frozen(kind: str, compression: Any, train: bool = False, layers: int = 2, **
     if train:  # static ranges are seen in training
         model.train()(**INPUTS)
     return xtc_ds.freeze(model.eval())
+
+
+def exported(folder: Path, container: str) -> tuple[Any, Path]:
+    """A frozen BERT with a layer of every format, and the folder to which it is exported."""
+    model = frozen("bert", block(MIXED, {}))
+    export_to(model, folder, container)
+    return model, folder
 
 
 def logits(model: nn.Module, **inputs: Any) -> torch.Tensor:

@@ -13,8 +13,8 @@ from tests.engines.engine_models import (
     DECODED_LAYERS,
     INPUTS,
     INTEGER_LAYERS,
-    MIXED,
     block,
+    exported,
     frozen,
     logits,
     numpy_inputs,
@@ -28,6 +28,8 @@ onnx = pytest.importorskip("onnx", reason="needs onnx")
 pytest.importorskip("onnxscript", reason="needs onnxscript")
 ort = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
 
+pytestmark = pytest.mark.slow
+
 
 def session(folder: Path, optimized: Path | None = None) -> Any:
     options = ort.SessionOptions()
@@ -39,11 +41,7 @@ def session(folder: Path, optimized: Path | None = None) -> Any:
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
-    """A BERT with a layer of every format, exported."""
-    folder = tmp_path_factory.mktemp("mixed") / "onnx"
-    model = frozen("bert", block(MIXED, {}))
-    export_to(model, folder, "onnx")
-    return model, folder
+    return exported(tmp_path_factory.mktemp("mixed") / "onnx", "onnx")
 
 
 @pytest.mark.parametrize(("rows", "tokens"), [(4, 9), (1, 30), (3, 3)])

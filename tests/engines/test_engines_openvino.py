@@ -10,22 +10,15 @@ import pytest
 import torch
 
 import xtc_ds
-from tests.engines.engine_models import (
-    DECODED_LAYERS,
-    INTEGER_LAYERS,
-    MIXED,
-    block,
-    frozen,
-    logits,
-    numpy_inputs,
-    side_by_side,
-)
+from tests.engines.engine_models import DECODED_LAYERS, INTEGER_LAYERS, exported, logits, numpy_inputs, side_by_side
 from tests.tiny import batch
 from xtc_ds.engines import export_to
 from xtc_ds.formats import get_format
 
 ov = pytest.importorskip("openvino", reason="needs openvino")
 pytest.importorskip("onnxscript", reason="needs onnxscript")
+
+pytestmark = pytest.mark.slow
 
 
 def compiled(folder: Path) -> Any:
@@ -35,11 +28,7 @@ def compiled(folder: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
-    """A BERT with a layer of every format, exported."""
-    folder = tmp_path_factory.mktemp("mixed") / "openvino"
-    model = frozen("bert", block(MIXED, {}))
-    export_to(model, folder, "openvino")
-    return model, folder
+    return exported(tmp_path_factory.mktemp("mixed") / "openvino", "openvino")
 
 
 def test_logits_agree_and_products_are_of_8_bit_integers(mixed: tuple[Any, Path]) -> None:

@@ -118,6 +118,7 @@ def test_trains_while_pruned(name: str, tmp_path: Path) -> None:
     run(name, soon(adapted(example(name), stage=0)), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_trains_under_zero_3(name: str, tmp_path: Path) -> None:
     run(name, soon(adapted(example(name), stage=3)), tmp_path)

@@ -9,19 +9,14 @@ import torch
 from torch import Tensor
 
 import xtc_ds.kernels.backward as backward
+from tests.kernels.backends import native_and_torch
 from xtc_ds.kernels.backward import gradients
 from xtc_ds.kernels.native import CodePlanes, native_library
 
 BOTH = (True, True)
 
 
-@pytest.fixture(params=["native", "torch"])
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "torch":
-        monkeypatch.setattr(backward, "native_library", lambda: None)
-    elif native_library() is None:
-        pytest.skip("no C compiler here")
-    return str(request.param)
+backend = native_and_torch(backward)
 
 
 def operands(low: int = -127, seed: int = 0) -> dict[str, Tensor]:

@@ -10,20 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import xtc_ds.kernels.input_codes as input_codes
+from tests.kernels.backends import native_and_torch
 from xtc_ds.formats import ActivationFormat, Grouping, fake_quantize_activation, fake_quantize_weight, get_format
-from xtc_ds.kernels.native import native_library, tile_weight
+from xtc_ds.kernels.native import tile_weight
 from xtc_ds.kernels.training import WeightCodes, integer_linear
 
 FORMATS = ("binary", "ternary", "int2", "int4", "int8")
 
 
-@pytest.fixture(params=["native", "torch"])
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "torch":
-        monkeypatch.setattr(input_codes, "native_library", lambda: None)
-    elif native_library() is None:
-        pytest.skip("no C compiler here")
-    return str(request.param)
+backend = native_and_torch(input_codes)
 
 
 def encoder(name: str, grouping: Grouping, tiled: bool) -> object:

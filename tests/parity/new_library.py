@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import xtc_ds
-from tests.parity.arrays import as_array
 from tests.parity.cases import Case
-from tests.parity.models import MODELS, fill, model_input, upstream
+from tests.parity.models import MODELS, fill
+from tests.parity.outcome import outcome
 from tests.pruning.masks import kept_units, pruning_rows, sparse_mask
 from xtc_ds.compat.deepspeed import redundancy_clean
 from xtc_ds.layers import compressed_layers
@@ -48,21 +48,4 @@ def masks(model: nn.Module) -> dict[str, Tensor]:
 def run(case: Case) -> dict[str, NDArray[Any]]:
     """As ``old_library.run``: masks, output, gradients; state and output of the cleaned model."""
     model, config = prepare(case)
-    x = model_input(case.model, case.seed)
-    if x.is_floating_point():
-        x = x.to(getattr(torch, case.dtype)).requires_grad_()
-    model.train()
-    for batch in range(case.calibrate):
-        model(model_input(case.model, case.seed + 1 + batch))
-    model.eval()
-    result = {f"mask/{name}": as_array(mask) for name, mask in masks(model).items()}
-    y = model(x)
-    y.backward(upstream(y))
-    result["y"] = as_array(y)
-    result |= {f"gradient/{name}": as_array(p.grad) for name, p in model.named_parameters() if p.grad is not None}
-    if x.grad is not None:
-        result["gradient/x"] = as_array(x.grad)
-    redundancy_clean(model, config)
-    result |= {f"clean/{name}": as_array(value) for name, value in model.state_dict().items()}
-    result["clean_y"] = as_array(model(x))
-    return result
+    return outcome(case, model, masks, lambda model: redundancy_clean(model, config))

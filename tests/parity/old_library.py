@@ -19,9 +19,10 @@ from deepspeed.compression.scheduler import compression_scheduler
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tests.parity.arrays import as_array, save_arrays
+from tests.parity.arrays import save_arrays
 from tests.parity.cases import Case
-from tests.parity.models import MODELS, fill, model_input, upstream
+from tests.parity.models import MODELS, fill
+from tests.parity.outcome import outcome
 
 
 @contextmanager
@@ -80,24 +81,7 @@ def run(case: Case) -> dict[str, NDArray[Any]]:
     # The engine makes a model 16-bit after it was rewritten; scores made in a 16-bit model stay float32 and fail.
     model = model.to(getattr(torch, case.dtype))
     enable(model, config)
-    x = model_input(case.model, case.seed)
-    if x.is_floating_point():
-        x = x.to(getattr(torch, case.dtype)).requires_grad_()
-    model.train()
-    for batch in range(case.calibrate):
-        model(model_input(case.model, case.seed + 1 + batch))
-    model.eval()
-    result = {f"mask/{name}": as_array(mask).astype(bool) for name, mask in masks(model).items()}
-    y = model(x)
-    y.backward(upstream(y))
-    result["y"] = as_array(y)
-    result |= {f"gradient/{name}": as_array(p.grad) for name, p in model.named_parameters() if p.grad is not None}
-    if x.grad is not None:
-        result["gradient/x"] = as_array(x.grad)
-    redundancy_clean(model, config)
-    result |= {f"clean/{name}": as_array(value) for name, value in model.state_dict().items()}
-    result["clean_y"] = as_array(model(x))
-    return result
+    return outcome(case, model, masks, lambda model: redundancy_clean(model, config))
 
 
 def run_all(cases: list[Case]) -> dict[str, NDArray[Any]]:

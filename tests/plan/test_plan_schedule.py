@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from xtc_ds.techniques.weight_quantization.schedule import BitSchedule, bits_at, steps_since_change
 
+START, TARGET = st.integers(1, 16), st.sampled_from([1, 1.58, 2, 3, 4, 8])
+
 
 def slow_bits(steps: int, start: float, target: float, period: int) -> float:
     """The documented rule, with the logarithm."""
@@ -21,12 +23,7 @@ def slow_bits(steps: int, start: float, target: float, period: int) -> float:
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    st.integers(0, 5000),
-    st.integers(1, 16),
-    st.sampled_from([1, 1.58, 2, 3, 4, 8]),
-    st.integers(0, 100),
-)
+@given(st.integers(0, 5000), START, TARGET, st.integers(0, 100))
 def test_the_rule(steps: int, start: int, target: float, period: int) -> None:
     expected = target if start <= target else slow_bits(steps, start, target, period)
     assert bits_at(steps, start, target, period) == expected
@@ -47,12 +44,7 @@ def test_last_change_is_the_first_step_at_the_target(start: float, target: float
 
 
 @settings(max_examples=200, deadline=None)
-@given(
-    st.integers(0, 400),
-    st.integers(1, 16),
-    st.sampled_from([1, 1.58, 2, 3, 4, 8]),
-    st.integers(0, 20),
-)
+@given(st.integers(0, 400), START, TARGET, st.integers(0, 20))
 def test_steps_since_the_last_change_of_bits(steps: int, start: int, target: float, period: int) -> None:
     bits = [bits_at(step, start, target, period) for step in range(steps + 1)]
     unchanged = next((back for back in range(steps) if bits[steps - back - 1] != bits[steps]), steps)
