@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import xtc_ds
 from tests.checkpoint.pruned_models import Network, config, pruning
+from tests.engines.saturation import needs_exact_products
 from xtc_ds.engines import export_to
 
 pytest.importorskip("onnxscript", reason="needs onnxscript")
@@ -31,6 +32,9 @@ CASES: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "sparse": ([pruning("sparse", 0.25, "conv2")], {"bits": 8, "exclude": []}),
     "shrunk": ([pruning("channel", 0.5, "conv1", ["conv2", "bn1"])], {"exclude": []}),
 }
+
+# Those whose weights have 8 bits.
+EIGHT_BITS = ("static int8", "sparse")
 
 
 def frozen_network(case: str) -> tuple[nn.Module, Tensor]:
@@ -59,7 +63,9 @@ def openvino_result(folder: Path, x: Tensor) -> Tensor:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=needs_exact_products if case in EIGHT_BITS else ()) for case in CASES]
+)
 @pytest.mark.parametrize("container", ["onnx", "openvino"])
 def test_a_network_gives_the_same(container: str, case: str, tmp_path: Path) -> None:
     model, x = frozen_network(case)

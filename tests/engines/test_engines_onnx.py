@@ -12,7 +12,6 @@ import xtc_ds
 from tests.engines.engine_models import (
     DECODED_LAYERS,
     INPUTS,
-    INTEGER_LAYERS,
     block,
     exported,
     frozen,
@@ -20,6 +19,7 @@ from tests.engines.engine_models import (
     numpy_inputs,
     side_by_side,
 )
+from tests.engines.saturation import EXACT_LAYERS, needs_exact_products
 from tests.tiny import batch
 from xtc_ds.engines import export_to
 from xtc_ds.errors import ExportError
@@ -44,6 +44,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     return exported(tmp_path_factory.mktemp("mixed") / "onnx", "onnx")
 
 
+@needs_exact_products
 @pytest.mark.parametrize(("rows", "tokens"), [(4, 9), (1, 30), (3, 3)])
 def test_logits_agree_for_every_format_batch_and_length(mixed: tuple[Any, Path], rows: int, tokens: int) -> None:
     model, folder = mixed
@@ -76,7 +77,7 @@ def test_weights_are_unpacked_when_the_file_is_loaded(mixed: tuple[Any, Path], t
 @pytest.mark.parametrize("bits", [8, 4])
 def test_layers_of_integers_give_the_same_bits(bits: int, tmp_path: Path) -> None:
     calibration = {8: "dynamic", 4: "static"}[bits]
-    model, x = side_by_side(INTEGER_LAYERS, {"bits": bits, "range_calibration": calibration})
+    model, x = side_by_side(EXACT_LAYERS, {"bits": bits, "range_calibration": calibration})
     export_to(model, tmp_path / "o", "onnx", sample={"x": x[:2]})
     engine = session(tmp_path / "o")
     for name, expected in model(x).items():

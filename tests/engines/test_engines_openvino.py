@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import xtc_ds
-from tests.engines.engine_models import DECODED_LAYERS, INTEGER_LAYERS, exported, logits, numpy_inputs, side_by_side
+from tests.engines.engine_models import DECODED_LAYERS, exported, logits, numpy_inputs, side_by_side
+from tests.engines.saturation import EXACT_LAYERS, needs_exact_products
 from tests.tiny import batch
 from xtc_ds.engines import export_to
 from xtc_ds.formats import get_format
@@ -31,6 +32,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     return exported(tmp_path_factory.mktemp("mixed") / "openvino", "openvino")
 
 
+@needs_exact_products
 def test_logits_agree_and_products_are_of_8_bit_integers(mixed: tuple[Any, Path]) -> None:
     model, folder = mixed
     engine = compiled(folder)
@@ -51,7 +53,7 @@ def test_the_file_is_as_small_as_the_packed_one(mixed: tuple[Any, Path], tmp_pat
 
 
 def test_layers_of_integers_are_exact(tmp_path: Path) -> None:
-    model, x = side_by_side(INTEGER_LAYERS, {})
+    model, x = side_by_side(EXACT_LAYERS, {})
     export_to(model, tmp_path / "o", "openvino", sample={"x": x[:2]})
     engine = compiled(tmp_path / "o")
     found = engine({"x": x.numpy()})
