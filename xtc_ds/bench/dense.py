@@ -22,24 +22,24 @@ def dense_model(folder: Path) -> Any:
             if isinstance(child, PackedLayer):
                 # Tied layers stay tied.
                 weight = weights.setdefault(id(child.weight), nn.Parameter(child.dense_weight(), requires_grad=False))
-                setattr(parent, name, _plain(child, weight))
+                setattr(parent, name, _dense_layer(child, weight))
     # By torch, as transformers refuses it for what was quantized.
     return nn.Module.float(model).eval()
 
 
-def _plain(layer: PackedLayer, weight: nn.Parameter) -> nn.Module:
-    plain: nn.Module
+def _dense_layer(layer: PackedLayer, weight: nn.Parameter) -> nn.Module:
+    dense: nn.Module
     if isinstance(layer, PackedEmbedding):
-        plain = nn.Embedding(layer.num_embeddings, layer.embedding_dim, layer.padding_idx, device="meta")
+        dense = nn.Embedding(layer.num_embeddings, layer.embedding_dim, layer.padding_idx, device="meta")
     elif isinstance(layer, PackedConv2d):
-        like: nn.Conv2d = layer.__dict__["plain"]
-        plain = nn.Conv2d(
+        like: nn.Conv2d = layer.__dict__["convolution"]
+        dense = nn.Conv2d(
             like.in_channels, like.out_channels, like.kernel_size, like.stride, like.padding, like.dilation,  # type: ignore[arg-type]
             like.groups, bias=False, padding_mode=like.padding_mode, device="meta",
         )  # fmt: skip
     else:
-        plain = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+        dense = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
     bias: Tensor | None = getattr(layer, "bias", None)
-    plain.weight = weight
-    plain.bias = None if bias is None else nn.Parameter(bias.detach().float(), requires_grad=False)  # type: ignore[assignment]
-    return plain
+    dense.weight = weight
+    dense.bias = None if bias is None else nn.Parameter(bias.detach().float(), requires_grad=False)  # type: ignore[assignment]
+    return dense

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from xtc_ds.engines.base import Written, refuse
-from xtc_ds.engines.plain import PlainModel
 from xtc_ds.engines.takes import OTHER_CONTAINERS, Takes
+from xtc_ds.engines.transformers_layout import TransformersLayout
 from xtc_ds.errors import ExportError
 from xtc_ds.formats.activation import ActivationFormat
 from xtc_ds.runtime.packed import PackedLayer
@@ -28,22 +28,22 @@ def write_bitnet(frozen: nn.Module, folder: Path) -> Written:
     Raises ExportError for a packed linear layer that is not binary or ternary with one scale and inputs of 8 bits
     per token.
     """
-    plain = PlainModel(frozen, "bitnet")
-    layers = plain.layers()
+    layout = TransformersLayout(frozen, "bitnet")
+    layers = layout.layers()
     ternary = {name for name, layer in layers.items() if layer.spec.kind != "embedding"}
     for name in sorted(ternary):
-        _check(name, layers[name], plain)
+        _check(name, layers[name], layout)
     if not ternary:
         raise ExportError(f"bitnet: the model has no packed linear layer; {OTHER_CONTAINERS}")
     kept = [
-        name for name, module in plain.shape.named_modules() if isinstance(module, nn.Linear) and name not in ternary
+        name for name, module in layout.shape.named_modules() if isinstance(module, nn.Linear) and name not in ternary
     ]
     # Patterns of whole names: a name alone would also match as the end of others.
     patterns = [f"^{name.replace('.', chr(92) + '.')}$" for name in kept]
 
     def packed(name: str, layer: PackedLayer) -> dict[str, Tensor]:
         if name not in ternary:
-            return {"weight": plain.float_weight(name, layer)}
+            return {"weight": layout.float_weight(name, layer)}
         # The engine divides by its scale.
         return {"weight": _pack(layer.codes().cpu()), "weight_scale": 1 / layer.weight_scale.float().cpu().reshape(1)}
 
@@ -53,12 +53,12 @@ def write_bitnet(frozen: nn.Module, folder: Path) -> Written:
         "quantization_mode": "offline",
         "modules_to_not_convert": patterns,
     }
-    plain.write(plain.tensors(packed), folder, quantization)
+    layout.write(layout.tensors(packed), folder, quantization)
     return Written(("inputs have the scale max|x| / 127 in place of max|x| / 128",))
 
 
-def _check(name: str, layer: PackedLayer, plain: PlainModel) -> None:
-    if type(plain.shape.get_submodule(name)) is not nn.Linear:
+def _check(name: str, layer: PackedLayer, layout: TransformersLayout) -> None:
+    if type(layout.shape.get_submodule(name)) is not nn.Linear:
         raise refuse("bitnet", name, "it is no nn.Linear, the only layer of this container", OTHER_CONTAINERS)
     if TAKES.as_codes(name, layer.spec) and layer.spec.shape[0] % 4:
         raise refuse("bitnet", name, f"its {layer.spec.shape[0]} outputs are no multiple of 4", OTHER_CONTAINERS)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from xtc_ds.engines.base import Written, refuse
-from xtc_ds.engines.plain import PlainModel, unquantized_inputs
 from xtc_ds.engines.takes import OTHER_CONTAINERS, Takes
+from xtc_ds.engines.transformers_layout import TransformersLayout, unquantized_inputs
 from xtc_ds.errors import ExportError
 from xtc_ds.formats.bits import pack_bits
 from xtc_ds.runtime.packed import PackedLayer
@@ -30,9 +30,9 @@ def write_compressed_tensors(frozen: nn.Module, folder: Path) -> Written:
     Binary and ternary weights take 2 bits, intB takes B. Tables of embeddings are floats. Raises ExportError for
     shifted grids, masks, convolutions and groups that are neither whole rows nor equal parts of a row.
     """
-    plain = PlainModel(frozen, "compressed-tensors")
-    layers = plain.layers()
-    held = {name: layer for name, layer in layers.items() if _is_held(name, layer, plain)}
+    layout = TransformersLayout(frozen, "compressed-tensors")
+    layers = layout.layers()
+    held = {name: layer for name, layer in layers.items() if _is_held(name, layer, layout)}
     if not held:
         raise ExportError(f"compressed-tensors: the model has no packed linear layer; {OTHER_CONTAINERS}")
     groups: dict[tuple[int, str, int], list[str]] = {}
@@ -41,7 +41,7 @@ def write_compressed_tensors(frozen: nn.Module, folder: Path) -> Written:
 
     def packed(name: str, layer: PackedLayer) -> dict[str, Tensor]:
         if name not in held:
-            return {"weight": plain.float_weight(name, layer)}
+            return {"weight": layout.float_weight(name, layer)}
         return {
             "weight_packed": _pack(layer.codes().cpu(), _bits(layer)),
             "weight_scale": _scales(name, layer),
@@ -49,9 +49,9 @@ def write_compressed_tensors(frozen: nn.Module, folder: Path) -> Written:
         }
 
     ignored = [
-        name for name, module in plain.shape.named_modules() if isinstance(module, nn.Linear) and name not in held
+        name for name, module in layout.shape.named_modules() if isinstance(module, nn.Linear) and name not in held
     ]
-    plain.write(plain.tensors(packed), folder, _quantization(groups, ignored))
+    layout.write(layout.tensors(packed), folder, _quantization(groups, ignored))
     return Written(unquantized_inputs(layers))
 
 
@@ -71,9 +71,9 @@ def _quantization(groups: dict[tuple[int, str, int], list[str]], ignored: list[s
     }
 
 
-def _is_held(name: str, layer: PackedLayer, plain: PlainModel) -> bool:
+def _is_held(name: str, layer: PackedLayer, layout: TransformersLayout) -> bool:
     held = TAKES.as_codes(name, layer.spec)
-    if held and type(plain.shape.get_submodule(name)) is not nn.Linear:
+    if held and type(layout.shape.get_submodule(name)) is not nn.Linear:
         why = "it is no nn.Linear, the only layer of this container"
         raise refuse("compressed-tensors", name, why, OTHER_CONTAINERS)
     return held

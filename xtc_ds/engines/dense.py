@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from xtc_ds.engines.base import Written, refuse
-from xtc_ds.engines.plain import PlainModel, unquantized_inputs
+from xtc_ds.engines.transformers_layout import TransformersLayout, unquantized_inputs
 from xtc_ds.errors import ExportError
 from xtc_ds.runtime.packed import PackedLayer
 
@@ -24,13 +24,13 @@ def write_dense(frozen: nn.Module, folder: Path, float_dtype: str = "float32") -
     """
     if float_dtype not in _DTYPES:
         raise ExportError(f"dense: float_dtype: found {float_dtype!r}; allowed: {', '.join(_DTYPES)}")
-    plain, dtype = PlainModel(frozen, "dense"), getattr(torch, float_dtype)
+    layout, dtype = TransformersLayout(frozen, "dense"), getattr(torch, float_dtype)
 
     def decoded(name: str, layer: PackedLayer) -> dict[str, Tensor]:
-        weight = plain.dense_weight(name, layer)
+        weight = layout.dense_weight(name, layer)
         if not torch.equal(weight.to(dtype).float(), weight):
             raise refuse("dense", name, f"{float_dtype} does not hold its weights exactly", "use float_dtype float32")
         return {"weight": weight.to(dtype)}
 
-    plain.write(plain.tensors(decoded), folder)
-    return Written(unquantized_inputs(plain.layers()))
+    layout.write(layout.tensors(decoded), folder)
+    return Written(unquantized_inputs(layout.layers()))

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from xtc_ds.engines.base import Written, refuse
 from xtc_ds.engines.gguf_blocks import BLOCKS, BlockType
 from xtc_ds.engines.gguf_vocabulary import add_vocabulary, not_wordpiece
-from xtc_ds.engines.plain import PlainModel
 from xtc_ds.engines.takes import OTHER_CONTAINERS, Takes
+from xtc_ds.engines.transformers_layout import TransformersLayout
 from xtc_ds.errors import ExportError
 from xtc_ds.runtime.packed import PackedLayer
 
@@ -38,20 +38,22 @@ def write_gguf(frozen: nn.Module, folder: Path, tokenizer: Any = None, pooling: 
 
     Raises ExportError for models other than BERT and for layers that no block type holds exactly.
     """
-    plain = PlainModel(frozen, "gguf")
-    if plain.config.model_type != "bert":
-        raise ExportError(f"gguf: written for models of type bert; found {plain.config.model_type}; {OTHER_CONTAINERS}")
+    layout = TransformersLayout(frozen, "gguf")
+    if layout.config.model_type != "bert":
+        raise ExportError(
+            f"gguf: written for models of type bert; found {layout.config.model_type}; {OTHER_CONTAINERS}"
+        )
     if pooling is not None and pooling not in _POOLING:
         raise ExportError(f"gguf: pooling: found {pooling!r}; allowed: {', '.join(_POOLING)}")
-    layers = plain.layers()
+    layers = layout.layers()
     writer = gguf.GGUFWriter(folder / "model.gguf", "bert")
-    _describe(writer, plain.config)
-    _describe_result(writer, frozen, plain.config, pooling)
+    _describe(writer, layout.config)
+    _describe_result(writer, frozen, layout.config, pooling)
     missing = "none was given" if tokenizer is None else not_wordpiece(tokenizer)
     if missing is None:
-        add_vocabulary(writer, tokenizer, plain.config.vocab_size)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.BERT, plain.config.num_hidden_layers)
-    for name, tensor in plain.tensors(lambda name, layer: {"weight": layer.weight.detach().cpu()}).items():
+        add_vocabulary(writer, tokenizer, layout.config.vocab_size)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.BERT, layout.config.num_hidden_layers)
+    for name, tensor in layout.tensors(lambda name, layer: {"weight": layer.weight.detach().cpu()}).items():
         if name.endswith("position_ids"):
             continue
         module, _, key = name.rpartition(".")
@@ -64,7 +66,7 @@ def write_gguf(frozen: nn.Module, folder: Path, tokenizer: Any = None, pooling: 
     writer.write_tensors_to_file()
     writer.close()
     differs = [] if missing is None else [f"the file has no vocabulary, which llama.cpp asks for: {missing}"]
-    if getattr(plain.config, "type_vocab_size", 1) > 1:
+    if getattr(layout.config, "type_vocab_size", 1) > 1:
         differs.append("llama.cpp takes every token for one of the first sentence")
     return Written((*differs, "llama.cpp quantizes inputs in blocks, in its own way"))
 

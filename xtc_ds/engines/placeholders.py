@@ -85,34 +85,34 @@ class _Table(_Placeholder):
 class _Conv(_Placeholder):
     def __init__(self, name: str, layer: PackedConv2d, takes: Takes) -> None:
         super().__init__(name, layer, takes)
-        self.plain = layer.__dict__["plain"]
+        self.convolution = layer.__dict__["convolution"]
 
     def forward(self, x: Tensor) -> Tensor:
-        return _convolved(self.plain, self.quantized(x), self.decoded(), self.bias)
+        return _convolved(self.convolution, self.quantized(x), self.decoded(), self.bias)
 
 
 class _WrappedConv(nn.Module):
     """A float convolution whose input wraps around."""
 
-    def __init__(self, plain: nn.Conv2d) -> None:
+    def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__()
-        self.plain = plain
+        self.convolution = convolution
 
     def forward(self, x: Tensor) -> Tensor:
-        return _convolved(self.plain, x, self.plain.weight, self.plain.bias)
+        return _convolved(self.convolution, x, self.convolution.weight, self.convolution.bias)
 
 
-def _convolved(plain: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """``x`` (N, I, H, W) or (I, H, W) through a convolution with the geometry of ``plain``.
+def _convolved(convolution: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``x`` (N, I, H, W) or (I, H, W) through a convolution with the geometry of ``convolution``.
 
     Padding that wraps around is written out: opset 18 has no operator for it.
     """
-    if plain.padding_mode != "circular":
-        y: Tensor = plain._conv_forward(x, weight, bias)
+    if convolution.padding_mode != "circular":
+        y: Tensor = convolution._conv_forward(x, weight, bias)
         return y
-    left, right, top, bottom = plain._reversed_padding_repeated_twice
+    left, right, top, bottom = convolution._reversed_padding_repeated_twice
     x = _wrapped(_wrapped(x, -1, left, right), -2, top, bottom)
-    return nn.functional.conv2d(x, weight, bias, plain.stride, 0, plain.dilation, plain.groups)
+    return nn.functional.conv2d(x, weight, bias, convolution.stride, 0, convolution.dilation, convolution.groups)
 
 
 def _wrapped(x: Tensor, axis: int, before: int, after: int) -> Tensor:

@@ -96,11 +96,15 @@ class PackedConv2d(PackedLayer):
         super().__init__(spec, dtype, device)
         outputs, inputs, height, width = spec.shape
         # Carries the geometry, and nn.Conv2d's way of padding; it holds no memory and is no submodule.
-        plain = nn.Conv2d(
+        convolution = nn.Conv2d(
             inputs * geometry["groups"], outputs, (height, width), bias=False, device="meta", **geometry
         )  # fmt: skip
-        self.__dict__["plain"] = plain
-        self.in_channels, self.out_channels, self.kernel_size = plain.in_channels, outputs, plain.kernel_size
+        self.__dict__["convolution"] = convolution
+        self.in_channels, self.out_channels, self.kernel_size = (
+            convolution.in_channels,
+            outputs,
+            convolution.kernel_size,
+        )
         self.bias = empty_bias(outputs, bias, dtype, device)
 
     @classmethod
@@ -119,8 +123,8 @@ class PackedConv2d(PackedLayer):
             samples = x.flatten(1) if x.dim() == 4 else x.reshape(1, -1)
             x = fake_quantize_activation(samples, spec.activation, static_range(self)).reshape(x.shape)
         weight = self.used_weight(x.dtype)
-        plain: nn.Conv2d = self.__dict__["plain"]
-        y: Tensor = plain._conv_forward(x, weight, self.bias)
+        convolution: nn.Conv2d = self.__dict__["convolution"]
+        y: Tensor = convolution._conv_forward(x, weight, self.bias)
         return y
 
 

@@ -1,4 +1,4 @@
-"""A frozen model as tensors of the plain transformers model that it came from."""
+"""A frozen model as tensors of the transformers model that it was before compression."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from xtc_ds.errors import ExportError
 from xtc_ds.layer_kinds import layer_kind_of
 from xtc_ds.runtime.packed import PackedLayer, weight_identity
 
-__all__ = ["PlainModel", "unquantized_inputs"]
+__all__ = ["TransformersLayout", "unquantized_inputs"]
 
 
-class PlainModel:
-    """The plain model's shape, against which every tensor is checked.
+class TransformersLayout:
+    """Names and shapes of the uncompressed model, against which every tensor is checked.
 
     frozen: a frozen transformers model; container: for messages.
 
@@ -58,7 +58,7 @@ class PlainModel:
         return dict(found.values())
 
     def dense_weight(self, name: str, layer: PackedLayer) -> Tensor:
-        """The float32 weight as the plain layer stores it."""
+        """The float32 weight as the uncompressed layer stores it."""
         kind, weight = layer_kind_of(self.shape.get_submodule(name)), layer.dense_weight()
         return (weight if kind is None else kind.as_stored(weight)).contiguous()
 
