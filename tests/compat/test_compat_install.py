@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from tests.tiny import batch, block, ds_config, tiny_model
+from tests.validations import count_validations
 from xtc_ds.compat import deepspeed as compat
 from xtc_ds.compat.run import main
 from xtc_ds.errors import EngineError
@@ -168,6 +169,17 @@ def test_training_may_go_on_after_cleaning_unquantized_as_it_did(installed: None
     assert len(model.bert.pooler.dense.weight.unique()) == 3
     train(engine, 2)
     assert len(model.bert.pooler.dense.weight.unique()) > 3
+
+
+def test_a_block_is_validated_once_from_the_beginning_to_the_end(
+    installed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validated = count_validations(monkeypatch)
+    given = config(activation=None, **FALLING)
+    model = compat.init_compression(tiny_model(), given)
+    engine, *_ = deepspeed.initialize(model=model, model_parameters=model.parameters(), config=given)
+    compat.redundancy_clean(engine, given)
+    assert len(validated) == 1
 
 
 def test_cleaning_reaches_partitioned_weights(installed: None) -> None:

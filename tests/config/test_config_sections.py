@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import pytest
 
+from tests.validations import count_validations
 from xtc_ds.config import CompressionConfig, check_block, load_config, parse_block, schema, sections
 from xtc_ds.config import section as registry
 from xtc_ds.config.grouped_section import GroupedSection
@@ -126,11 +127,7 @@ def test_a_runtime_block_was_written_for_this_library() -> None:
 
 
 def test_a_parsed_block_is_not_validated_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    from xtc_ds.config import load
-
-    calls: list[object] = []
-    examine = load.examine
-    monkeypatch.setattr(load, "examine", lambda block: (calls.append(block), examine(block))[1])
+    calls = count_validations(monkeypatch)
     rest, config = load_config(ROOT / "json_configs" / "xtc_1bit.json")
     assert len(calls) == 1
     again, same = load_config({**rest, "compression_training": config})

@@ -17,6 +17,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import xtc_ds  # noqa: F401 - teaches transformers the format
 from tests import tiny
 from tests.launcher.tiny_run import launch, review_words, save_config, save_glue, save_model
+from tests.validations import count_validations
 from xtc_ds.launcher import pipeline
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("single_process_group")]
@@ -122,12 +123,14 @@ def test_shipped_configs_run_to_the_end(name: str, tmp_path: Path) -> None:
     assert results["bytes"]["packed"] == results["bytes"]["packed_planned"] + results["bytes"]["packed_header"]
 
 
-def test_given_teacher_is_not_trained(tmp_path: Path) -> None:
+def test_given_teacher_is_not_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    validated = count_validations(monkeypatch)
     out, teacher = tmp_path / "out", save_model(tmp_path / "teacher", words=review_words())
     config = save_config(tmp_path / "c.json", optimizer={"type": "AdamW", "params": {"lr": "auto", "torch_adam": True}})
     assert launch("--ds_config", config, "--teacher", teacher, "--output_dir", out, *REVIEWS) == 0
     assert not (out / "teacher").exists()
     assert "teacher" not in results_of(out)["seconds"]
+    assert len(validated) == 1  # the run hands the parsed block on
 
 
 def test_a_run_that_stopped_before_its_first_checkpoint_says_so(

@@ -38,7 +38,8 @@ def initialize(
 
     All but ``teacher`` are the arguments of ``deepspeed.initialize``; those after the scheduler go by name. An
         optimizer and a scheduler made before lose what belongs to dropped layers. The config (dict, JSON or
-        HJSON file) holds a ``compression_training`` block, which DeepSpeed never sees; the dict is not changed.
+        HJSON file) holds a ``compression_training`` block, which DeepSpeed never sees; the dict is not changed. In a
+        dict it may be the block that ``load_config`` or ``parse_block`` gave, which is not validated again.
     teacher: the model to distil from, a folder, a hub id, or "self"; takes precedence over ``kd.teacher``.
 
     Returns (engine, optimizer, dataloader, lr_scheduler). The engine's forward adds the distillation loss,

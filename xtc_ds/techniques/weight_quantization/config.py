@@ -16,9 +16,10 @@ from xtc_ds.format_choices import format_choices
 from xtc_ds.techniques.common_keys import QuantizationType, no_related_modules, quantization_type, schedule_offset
 from xtc_ds.techniques.weight_quantization.checks import check_group, warn_group
 from xtc_ds.techniques.weight_quantization.migrate import migrate_weights
+from xtc_ds.techniques.weight_quantization.mixed_quantize import MixedQuantize
 from xtc_ds.techniques.weight_quantization.moq import OLD_TOP_LEVEL, migrate_moq
 
-__all__ = ["WEIGHT_QUANTIZATION", "Assignment", "Granularity", "MixedQuantize", "Rounding", "WeightGroup"]
+__all__ = ["WEIGHT_QUANTIZATION", "Assignment", "Granularity", "Rounding", "WeightGroup"]
 
 Assignment = Literal["fixed", "nearest"]
 Granularity = Literal["auto", "tensor", "row"]
@@ -32,20 +33,6 @@ def _formats() -> dict[str, str]:
 
 def _keys_of_formats() -> list[type]:
     return [choice.keys for choice in format_choices() if choice.keys is not None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class MixedQuantize:
-    """Mixing of real and quantized weights while training."""
-
-    enabled: bool = key("Switches the mixing on.", False, examples=(True,))
-    quantize_change_ratio: float = key(
-        "How much the share of real weights falls per applied optimizer step. No effect while enabled is false.",
-        0.001,
-        examples=(0.1,),
-        minimum=0,
-        maximum=1,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
