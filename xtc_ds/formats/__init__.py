@@ -5,6 +5,7 @@ from __future__ import annotations
 from xtc_ds.formats.activation import ActivationFormat
 from xtc_ds.formats.affine import AffineFormat
 from xtc_ds.formats.base import Encoded, Part, WeightFormat
+from xtc_ds.formats.bit_codes import BitCodes
 from xtc_ds.formats.fake_quantize import fake_quantize_activation, fake_quantize_weight
 from xtc_ds.formats.grouping import Grouping
 from xtc_ds.formats.registry import format_for_bits, format_names, get_format, register_format
@@ -13,6 +14,7 @@ from xtc_ds.formats.stochastic import rounding_seed, uniform_noise
 __all__ = [
     "ActivationFormat",
     "AffineFormat",
+    "BitCodes",
     "Encoded",
     "Grouping",
     "Part",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -22,7 +23,7 @@ class AffineFormat(WeightFormat):
     #: what is added to a code before it is scaled: it shifts unsigned grids so that their codes fit int8
     code_offset: int = 0
 
-    @property
+    @cached_property
     def parts(self) -> tuple[Part, ...]:  # type: ignore[override]
         """``scale``, and ``zero`` of shifted grids."""
         return (Part("scale"), Part("zero")) if self.has_zero else (Part("scale"),)

@@ -115,6 +115,7 @@ class PackedLayer(nn.Module):
         self._bound: dict[tuple[Any, ...], Any] = {}
         if spec.activation is not None and spec.activation.calibration == "static":
             self.activation_quantizer = RangeObserver().to(device or "cpu")
+        self.part_names = tuple(part.name for part in spec.weight.parts())
         for part in spec.weight.parts():
             empty = part.empty(dtype, device)
             if part.values:
@@ -124,8 +125,8 @@ class PackedLayer(nn.Module):
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors of the stored weight by the names of its parts."""
-        found = {**self._buffers, **self._parameters}
-        return {part.name: found[part.name] for part in self.spec.weight.parts()}  # type: ignore[misc]
+        parameters, buffers = self._parameters, self._buffers
+        return {name: parameters[name] if name in parameters else buffers[name] for name in self.part_names}  # type: ignore[misc]
 
     @classmethod
     def empty_like(
@@ -242,7 +243,7 @@ def share_packed_tensors(layer: nn.Module, owner: nn.Module) -> None:
     """Let ``layer`` use the weight tensors of ``owner``: tied layers have one set. Float weights may be unpacked."""
     keys = {"weight"}
     for module in (layer, owner):
-        keys |= {part.name for part in module.spec.weight.parts()} if isinstance(module, PackedLayer) else set()
+        keys |= set(module.part_names) if isinstance(module, PackedLayer) else set()
     for key in keys:
         share_tensor(layer, key, owner, key)
 
