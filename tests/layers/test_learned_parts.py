@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import xtc_ds
+from tests.checkpoint.pruned_models import config, pruning, transformer_pruning
 from tests.tiny import batch, block, ds_config, tiny_model
 from xtc_ds.errors import ConfigError
 from xtc_ds.formats import format_names, get_format
@@ -175,3 +176,29 @@ def test_other_kinds_of_layers(kind: str) -> None:
 def test_what_makes_no_sense_is_refused(bits: float, params: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         xtc_ds.compress(tiny_model(), ds_config(block(bits, None, params=params)))
+
+
+@pytest.mark.parametrize("kind", ["sparse", "pattern", "rows", "cut"])
+@pytest.mark.parametrize("granularity", ["tensor", "row"])
+def test_pruning_goes_with_codebooks(kind: str, granularity: str, tmp_path: Path) -> None:
+    blocks = {
+        "sparse": [pruning("sparse", 0.3, "output\\.dense|query")],
+        "pattern": [pruning("sparse", 0.5, "output\\.dense|query", block_pattern="2:4", method="snip_momentum")],
+        "rows": [pruning("row", 0.5, "intermediate\\.dense")],
+        "cut": transformer_pruning("bert"),
+    }
+    quantized = {"bits": 3, "params": {"format": "kmeans"}, "shared": {"granularity": granularity}, "export": "float32"}
+    model = tiny_model(layers=1, num_attention_heads=4)
+    if kind == "pattern":
+        blocks[kind][0]["sparse_pruning"]["shared_parameters"] |= {
+            "schedule_offset_end": 1,
+            "schedule_offset_stride": 1,
+        }
+    xtc_ds.compress(model, config(*blocks[kind], quantized={**quantized, "activation": None}))
+    trained(model, 2)
+    frozen = xtc_ds.freeze(model)
+    assert torch.allclose(logits(frozen), logits(model), atol=1e-5)
+    xtc_ds.export_packed(frozen, tmp_path / "out")
+    assert torch.equal(logits(xtc_ds.load(tmp_path / "out")), logits(frozen))
+    xtc_ds.bake(model)
+    assert torch.allclose(logits(model), logits(frozen), atol=1e-5)

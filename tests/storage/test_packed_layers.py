@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import xtc_ds
+from xtc_ds.checkpoint.inspection import inspect_folder
 from xtc_ds.checkpoint.quantization_config import XtcQuantizationConfig, describe_packed
 from xtc_ds.checkpoint.shell import mark_frozen, tie_packed_layers
 from xtc_ds.formats import ActivationFormat, Grouping, get_format
@@ -106,6 +107,13 @@ def test_factors_and_banks_are_written_once_and_read_back(tmp_path: Path) -> Non
     x = torch.randn(4, 8)
     assert torch.equal(loaded(x), model(x))
     assert loaded.first.weight is loaded.second.weight  # type: ignore[union-attr]
+    inspection = inspect_folder(tmp_path / "out")
+    assert inspection.dense_bytes == 4 * sum(parameter.numel() for parameter in Network().parameters())
+    entries = {entry.name: entry for entry in inspection.tensors}
+    assert (entries["first.weight"].weights, entries["first.weight"].bits_per_weight) == (96, 8)
+    factors = entries["low.weight_0"], entries["low.weight_1"]
+    assert [factor.weights for factor in factors] == [48, 0]
+    assert factors[0].bits_per_weight == 8 * sum(factor.bytes for factor in factors) / 48
     assert torch.equal(loaded(x), loaded.double().float()(x))  # parts of a format stay exact
 
 

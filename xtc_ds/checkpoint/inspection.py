@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from xtc_ds.checkpoint.load import read_quantization_config
+from xtc_ds.checkpoint.quantization_config import XtcQuantizationConfig
 from xtc_ds.checkpoint.safetensors_file import StoredTensor
 from xtc_ds.checkpoint.shards import check_index, weight_files
 from xtc_ds.checkpoint.verify import read_headers
 from xtc_ds.errors import ExportError
 from xtc_ds.formats import format_names, get_format
+from xtc_ds.plan.sizes import FLOAT_BYTES
 from xtc_ds.runtime.packed import PackedSpec
 from xtc_ds.storage import Dense, Sparse, StoredWeight
 
@@ -94,11 +96,15 @@ def inspect_folder(folder: str | os.PathLike[str]) -> Inspection:
     if folder.is_file():
         folder = folder.parent
     config = read_quantization_config(folder)
-    specs = config.specs()
     files = weight_files(folder)
     headers = read_headers(files, config)
     check_index(headers)
-    entries = [_entry(stored, specs, header.file.name) for header in headers for stored in header.tensors.values()]
+    specs, counted, float_bytes = config.specs(), _counted_weights(config), FLOAT_BYTES[config.float_dtype]
+    entries = [
+        _entry(stored, specs, counted, float_bytes, header.file.name)
+        for header in headers
+        for stored in header.tensors.values()
+    ]
     if not entries:
         raise ExportError(f"{folder}: holds no tensors")
     main = _main_format(entries)
@@ -114,11 +120,27 @@ def inspect_folder(folder: str | os.PathLike[str]) -> Inspection:
     )
 
 
-def _entry(stored: StoredTensor, specs: dict[str, PackedSpec], file: str) -> TensorEntry:
+def _counted_weights(config: XtcQuantizationConfig) -> dict[str, int]:
+    """The tensor with which the weights of packed layers are counted, to their number.
+
+    It is the first that holds values: of several factors the first one, of a bank that of its first layer.
+    """
+    result: dict[str, int] = {}
+    shared = config.shared_tensors()
+    for name, spec in config.specs().items():
+        if name not in config.tied:
+            first = next(f"{name}.{part.name}" for part in spec.weight.parts() if part.values)
+            tensor = shared.get(first, first)
+            result[tensor] = result.get(tensor, 0) + math.prod(spec.shape)
+    return result
+
+
+def _entry(
+    stored: StoredTensor, specs: dict[str, PackedSpec], counted: dict[str, int], float_bytes: int, file: str
+) -> TensorEntry:
     module, _, key = stored.name.rpartition(".")
-    weight, name, dtype, size = None, stored.name, stored.dtype.lower(), stored.bytes
-    if module in specs:
-        weight = specs[module].weight
+    name, dtype, size = stored.name, stored.dtype.lower(), stored.bytes
+    weight = specs[module].weight if module in specs else None
     part = None if weight is None else weight.part(key)
     if weight is None or part is None or isinstance(weight, Dense):
         weights = math.prod(stored.shape)
@@ -126,16 +148,14 @@ def _entry(stored: StoredTensor, specs: dict[str, PackedSpec], file: str) -> Ten
         return TensorEntry(name, dtype, None, stored.shape, weights, size, bits_each, size, file)
     if not part.values:
         return TensorEntry(name, dtype, None, stored.shape, 0, size, None, 0, file)
-    least = size if part.codes is None else part.codes[0].bits * part.codes[1] / 8
-    values = [each for each in weight.parts() if each.values]
     told = specs[module].format or (dtype if part.codes is None else part.codes[0].name)
-    if part.name != values[0].name:  # another factor: the weights are counted with the first one
+    least = size if part.codes is None else part.codes[0].bits * part.codes[1] / 8
+    if name not in counted:
         return TensorEntry(name, told, None, stored.shape, 0, size, None, least, file)
     # All that tells the weights from each other: their values and where pruned ones are, without scales.
-    float_bytes = size // math.prod(part.shape) if part.codes is None else 4
-    counted = [each for each in weight.parts() if each.values or not each.is_float]
-    weights, total = math.prod(weight.shape), sum(each.bytes(float_bytes) for each in counted)
-    return TensorEntry(name, told, _kept(weight), weight.shape, weights, size, 8 * total / weights, least, file)
+    telling = sum(each.bytes(float_bytes) for each in weight.parts() if each.values or not each.is_float)
+    weights = counted[name]
+    return TensorEntry(name, told, _kept(weight), weight.shape, weights, size, 8 * telling / weights, least, file)
 
 
 def _kept(weight: StoredWeight) -> str | None:
