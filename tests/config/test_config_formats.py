@@ -31,7 +31,9 @@ def _block(bits: float, name: str, kind: str = "symmetric") -> dict[str, Any]:
 def test_a_choice_is_a_format_at_each_of_its_bits(choice: FormatChoice) -> None:
     for bits in choice.target_bits:
         assert check_block(_block(bits, choice.name))[0] == []
-        assert format_for_bits(bits, True, choice.name).bits <= bits + 0.01
+        weight_format = format_for_bits(bits, True, choice.name)
+        assert weight_format.bits <= bits + 0.01
+        assert weight_format.learned == choice.learned
 
 
 def test_a_choice_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:

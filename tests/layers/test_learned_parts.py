@@ -13,9 +13,11 @@ from torch import nn
 import xtc_ds
 from tests.checkpoint.pruned_models import config, pruning, transformer_pruning
 from tests.tiny import batch, block, ds_config, tiny_model
+from xtc_ds.checkpoint.inspection import inspect_folder
 from xtc_ds.errors import ConfigError
 from xtc_ds.formats import format_names, get_format
 from xtc_ds.layers import compressed_layers, set_step
+from xtc_ds.plan.report import plan_to_dict
 from xtc_ds.techniques.weight_quantization.learned_parts import LearnedParts, learned_parts_of
 
 # The key "format", and bits.
@@ -89,10 +91,14 @@ def test_what_is_trained_is_shipped_to_the_bit(
 def test_sizes_are_those_that_were_planned(tmp_path: Path) -> None:
     model = tiny_model(layers=1)
     plan = xtc_ds.compress(model, ds_config(block(3, None, params={"format": "kmeans"}, exclude=["classifier"])))
+    rows = {row["module"]: row for row in plan_to_dict(plan)["modules"]}
+    assert {(row["format"], row["assignment"]) for row in rows.values()} == {("kmeans3", "fixed")}
     report = xtc_ds.export_packed(model, tmp_path / "out")
     assert report.tensor_bytes == plan.sizes.packed
-    inspection = xtc_ds.inspect_folder(tmp_path / "out") if hasattr(xtc_ds, "inspect_folder") else None
-    assert inspection is None or inspection.main_format == "kmeans3"
+    inspection = inspect_folder(tmp_path / "out")
+    assert inspection.main_format == "kmeans3"
+    codes = {entry.name: entry for entry in inspection.tensors}["bert.encoder.layer.0.output.dense.weight"]
+    assert codes.bits_per_weight == 3
 
 
 def test_a_late_start_takes_the_weights_of_that_time() -> None:

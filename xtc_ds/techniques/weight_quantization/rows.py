@@ -71,6 +71,7 @@ class WeightRow(CodedRow):
                 "scale_groups": self.grouping.count(self.shape),
                 "rounding": self.rounding,
                 "quantize_change_ratio": self.change_ratio,
+                **({"assignment": self.assignment} if self.target_format.learned else {}),
                 "bytes_before": 4 * math.prod(self.shape),
                 "bytes_after": packed_bytes[self.module],
             }
@@ -87,6 +88,7 @@ class WeightRow(CodedRow):
         groups = self.grouping.kind if self.grouping.kind != "group" else f"{self.grouping.groups} groups"
         target = (f"{schedule.start_bits:g} bit -> " if falls else "") + f"{self.target_format.name} / {groups}"
         target += ", stochastic" if self.rounding == "stochastic" else ""
+        target += f", {self.assignment} codes" if self.target_format.learned else ""
         target += "" if self.change_ratio is None else f", mixed by {self.change_ratio:g} a step"
         start = str(schedule.offset) + (f", full at {schedule.last_change}" if falls else "")
         return {"shape": " x ".join(map(str, self.shape)), "weights": target, "from step": start}
