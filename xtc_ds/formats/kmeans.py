@@ -21,6 +21,8 @@ __all__ = ["FORMATS", "KMeansFormat", "lloyd"]
 
 # Lloyd's iterations end by themselves when no weight changes its centroid; this is against slow cases.
 _MOST_ITERATIONS = 300
+# Up to so many comparisons are faster than a search for each weight.
+_FEW = 15
 
 
 class KMeansFormat(BitCodes):
@@ -45,9 +47,10 @@ class KMeansFormat(BitCodes):
         """The codes of the nearest centroids; a weight in the middle of two goes to the lower one."""
         sorted_GK, order_GK = learned["codebook"].detach().float().sort(dim=1)
         middles = (sorted_GK[:, 1:] + sorted_GK[:, :-1]) / 2
-        place_GN = torch.searchsorted(middles.contiguous(), w_GN.detach().float().contiguous())
-        codes_GN = (order_GK.gather(1, place_GN) + self.code_range[0]).to(torch.int8)
-        return Encoded(codes_GN, learned, self)
+        place_GN = _count_below(middles, w_GN.detach().float())
+        codes_GK = (order_GK + self.code_range[0]).to(torch.int8)
+        places = self.places(place_GN + self.code_range[0], len(codes_GK))
+        return Encoded(codes_GK.reshape(-1).index_select(0, places).reshape(w_GN.shape), learned, self)
 
     def decode(self, codes_GN: Tensor, parts: Mapping[str, Tensor]) -> Tensor:
         codebook_GK = parts["codebook"].float()
@@ -113,6 +116,16 @@ class _LookUp(torch.autograd.Function):
                 grad_GN.to(ctx.weight_dtype) if ctx.moving else torch.zeros_like(grad_GN, dtype=ctx.weight_dtype)
             )
         return grad_w_GN, sums.reshape(shape).to(dtype), None, None, None
+
+
+def _count_below(middles_GK: Tensor, w_GN: Tensor) -> Tensor:
+    """How many of the ascending ``middles_GK`` are below each weight, integers (G, N)."""
+    if middles_GK.shape[1] > _FEW:
+        return torch.searchsorted(middles_GK.contiguous(), w_GN.contiguous())
+    count_GN = torch.zeros(w_GN.shape, dtype=torch.int8, device=w_GN.device)
+    for place in range(middles_GK.shape[1]):
+        count_GN += w_GN > middles_GK[:, place : place + 1]
+    return count_GN
 
 
 def lloyd(w_GN: Tensor, size: int) -> Tensor:
