@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch.utils.hooks import RemovableHandle
 
 from xtc_ds.distillation.attention_tap import disable_attention_tap, enable_attention_tap
 from xtc_ds.distillation.check import check_distillation
+from xtc_ds.distillation.combined_taps import attention_keys, student_tap, teacher_tap
 from xtc_ds.distillation.decoding import counted_positions, with_decoder_inputs
 from xtc_ds.distillation.hooks import AfterForward, BeforeForward
 from xtc_ds.distillation.inputs import check_output, named_inputs, with_loss
@@ -18,21 +18,12 @@ from xtc_ds.distillation.logits_cache import LogitsCache
 from xtc_ds.distillation.paired_forward import CapturedPairs, PairedForward
 from xtc_ds.distillation.projection import attach_projection, projection_widths
 from xtc_ds.distillation.settings import DistillationSettings, active_losses
-from xtc_ds.distillation.tapped import attention_keys, student_tap, teacher_tap
 from xtc_ds.distillation.taps import Capture
-from xtc_ds.distillation.teacher_forward import TeacherForward
+from xtc_ds.distillation.teacher_forward import PendingForward, TeacherForward
+from xtc_ds.distillation.total import total_loss
 from xtc_ds.errors import DistillationError
 
 __all__ = ["Distiller"]
-
-
-@dataclass(frozen=True)
-class _PendingForward:
-    """A forward under way: the student's inputs, the teacher's output and its layers' tensors."""
-
-    inputs: dict[str, Any]
-    teacher_outputs: dict[str, Any]
-    teacher_capture: Capture
 
 
 class Distiller:
@@ -78,7 +69,7 @@ class Distiller:
         )
         self._projection: nn.Linear | None = None
         self._handles: list[RemovableHandle] = []
-        self._pending: _PendingForward | None = None
+        self._pending: PendingForward | None = None
 
     def attach(self) -> None:
         """Hook into the student, add the projection if widths differ, make attention observable.
@@ -123,7 +114,7 @@ class Distiller:
         if model.training and torch.is_grad_enabled():
             inputs = with_decoder_inputs(self.student, named_inputs(self.student, args, kwargs))
             # Now, not after the student: then all that the student's backward needs would be alive beside it.
-            self._pending = _PendingForward(inputs, *self._teacher_forward.run(inputs))
+            self._pending = self._teacher_forward.run(inputs)
             self._student_tap.__enter__()
 
     def after_forward(self, output: Any) -> Any:
@@ -138,11 +129,11 @@ class Distiller:
         # Under autocast the products of the losses would be rounded to 16 bits.
         with torch.autocast(device, enabled=False):
             parts = self._parts(output, captured, pending)
-            total, parts = self._total(parts, output.get("loss"))
+            total, parts = total_loss(self.settings, parts, output.get("loss"))
         self.last_parts = {"loss": total.detach(), **{name: part.detach() for name, part in parts.items()}}
         return with_loss(output, total)
 
-    def _parts(self, output: Any, captured: Capture, pending: _PendingForward) -> dict[str, Tensor]:
+    def _parts(self, output: Any, captured: Capture, pending: PendingForward) -> dict[str, Tensor]:
         targets, valid = counted_positions(self.student, self._student_tap.stack, pending.inputs)
         pairs = CapturedPairs(captured, pending.teacher_capture, self._taps.values())
         parts = {}
@@ -160,17 +151,3 @@ class Distiller:
             )
             parts[loss.name] = loss.compute(forward)
         return parts
-
-    def _total(self, parts: dict[str, Tensor], own: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum, and the parts with the student's own loss, which is "hard" in logs, among them."""
-        terms = [loss.weight * parts[loss.name].float() for loss in self._taps]
-        weight = self.settings.hard_label_weight
-        if own is not None:
-            parts = {**parts, "hard": own}
-            terms += [weight * own.float()] if weight > 0 else []
-        elif weight > 0:
-            raise DistillationError(
-                f"{self.settings.path}.hard_label_weight is {weight} but the student computed no loss; "
-                "the batch needs labels"
-            )
-        return torch.stack(terms).sum(), parts

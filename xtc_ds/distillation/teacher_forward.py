@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +14,19 @@ from xtc_ds.distillation.taps import Capture, StoppedEarly, Tap
 from xtc_ds.errors import DistillationError
 from xtc_ds.zero import is_partitioned
 
-__all__ = ["TeacherForward"]
+__all__ = ["PendingForward", "TeacherForward"]
+
+
+@dataclass(frozen=True)
+class PendingForward:
+    """A training forward under way: the student's inputs, the teacher's outputs and its layers' tensors for them.
+
+    Outputs and tensors that no loss compares may be missing.
+    """
+
+    inputs: dict[str, Any]
+    teacher_outputs: dict[str, Any]
+    teacher_capture: Capture
 
 
 class TeacherForward:
@@ -36,8 +49,11 @@ class TeacherForward:
         self._needed = bool(outputs or tap.wanted_hidden or tap.wanted_attention)
         self._checked = False
 
-    def run(self, inputs: dict[str, Any]) -> tuple[dict[str, Any], Capture]:
-        """The teacher's output (without what no loss asks for) and its layers' tensors for the student's inputs."""
+    def run(self, inputs: dict[str, Any]) -> PendingForward:
+        """What the teacher gives for the student's inputs."""
+        return PendingForward(inputs, *self._run(inputs))
+
+    def _run(self, inputs: dict[str, Any]) -> tuple[dict[str, Any], Capture]:
         if not self._needed:
             return {}, Capture()
         given = teacher_inputs(self.teacher, inputs)
