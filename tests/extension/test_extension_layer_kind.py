@@ -15,7 +15,7 @@ from torch import nn
 import xtc_ds
 from tests.checkpoint.pruned_models import config, pruning
 from tests.extension.toy_layer import CompressedGatedLinear, GatedLinear, Gates, PackedGatedLinear, register
-from xtc_ds.errors import PlanError
+from xtc_ds.errors import ExportError, PlanError
 from xtc_ds.layer_kinds import table
 from xtc_ds.layers import set_step
 
@@ -86,6 +86,19 @@ def test_it_is_shipped_as_it_was_trained(options: dict[str, Any], pruned: str, t
     loaded = xtc_ds.load_into(gates(), tmp_path)
     assert isinstance(loaded.inner, PackedGatedLinear)
     assert torch.equal(outputs(loaded), outputs(frozen))
+
+
+@pytest.mark.usefixtures("gated")
+@pytest.mark.parametrize("container", ["onnx", "openvino"])
+def test_an_engine_that_does_not_know_it_writes_nothing(container: str, tmp_path: Path) -> None:
+    pytest.importorskip(container)
+    from xtc_ds.engines import export_to
+
+    model = gates()
+    xtc_ds.compress(model, config(quantized=OPTIONS))
+    with pytest.raises(ExportError, match="'gated_linear' has no form in other engines"):
+        export_to(model, tmp_path / "out", container, sample={"x": INPUTS})
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.usefixtures("gated")
