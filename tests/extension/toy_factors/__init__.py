@@ -1,0 +1,1 @@
+"""A technique that the package does not know: a weight becomes the product of two small factors."""
