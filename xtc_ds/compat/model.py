@@ -19,7 +19,7 @@ from xtc_ds.errors import EngineError, ExportError, PlanError
 from xtc_ds.freezing.freeze import unwrap
 from xtc_ds.layers import compressed_layers
 from xtc_ds.plan import CompressionPlan
-from xtc_ds.techniques.registry import techniques
+from xtc_ds.techniques.registry import teacher_is_used, techniques
 
 if TYPE_CHECKING:
     from xtc_ds.distillation.distiller import Distiller
@@ -51,8 +51,7 @@ def init_compression(model: Any, deepspeed_config: Any, teacher_model: Any = Non
     if _is_done(module, block):
         return model
     # Scripts that distil by themselves hand over a teacher that nobody here needs.
-    needed = block.layer_reduction is not None or block.kd is not None
-    rehearsal = rehearse(module, block, teacher_model if needed else None)
+    rehearsal = rehearse(module, block, teacher_model if teacher_is_used(block) else None)
     plan = rehearsal.plan
     if plan.reduction is not None and rehearsal.teacher is not None:
         check_same_tensors(module, plan.reduction, rehearsal.teacher)
@@ -106,8 +105,7 @@ def _refuse_late(model: Any, plan: CompressionPlan) -> None:
     """An engine that is built already holds the parameters: none may come or go."""
     if not _is_engine(model):
         return
-    changed = any(technique.changes_parameters(plan.rows.get(technique.name, ())) for technique in techniques())
-    if changed or plan.config.kd is not None:
+    if any(technique.changes_parameters(plan.rows.get(technique.name, ())) for technique in techniques()):
         raise EngineError(
             "init_compression: the engine exists already, and this block adds or drops parameters (layer_reduction, "
             "kd, learned masks); call init_compression before deepspeed.initialize"

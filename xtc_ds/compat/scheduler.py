@@ -54,5 +54,5 @@ class compression_scheduler:
         self.weight_quantization_enabled = any(layer.weight_format is not None for layer in layers)
 
     def _enabled(self) -> bool:
-        techniques = [block for name, block in self.compression_config.items() if name != "layer_reduction"]
-        return any(isinstance(t, dict) and t.get("shared_parameters", {}).get("enabled") for t in techniques)
+        sections = (section for section in self.compression_config.values() if isinstance(section, dict))
+        return any(section.get("shared_parameters", {}).get("enabled") for section in sections)

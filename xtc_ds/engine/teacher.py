@@ -12,6 +12,7 @@ from xtc_ds.config import CompressionConfig
 from xtc_ds.distillation.teacher import load_teacher
 from xtc_ds.errors import ConfigError, Problem
 from xtc_ds.freezing.freeze import unwrap
+from xtc_ds.techniques.registry import teacher_is_used
 from xtc_ds.zero import gathered, is_partitioned
 
 __all__ = ["resolve_teacher", "snapshot"]
@@ -28,8 +29,7 @@ def resolve_teacher(model: nn.Module, config: CompressionConfig, teacher: nn.Mod
 
     Raises ConfigError if distillation is on without a teacher, TeacherError if the teacher cannot be loaded.
     """
-    needed = config.kd is not None or config.layer_reduction is not None
-    if not needed:
+    if not teacher_is_used(config):
         if teacher is not None:
             logger.warning("the teacher is not used: the config has neither kd nor layer_reduction enabled")
         return None

@@ -55,6 +55,7 @@ class Technique:
     name: the key in the config. after, before: techniques whose ``plan`` and ``apply`` come earlier, or later, where
     both are used; names that are not registered are ignored. conflicts: techniques that cannot be used on the same
     model.
+    uses_teacher: whether it looks at a teacher, if there is one.
     empty_report: what the plan as JSON says where the technique has no rows. frozen_attributes: names of all attributes
     that ``WeightTransform.module_attributes`` may give.
     """
@@ -63,6 +64,7 @@ class Technique:
     after: ClassVar[tuple[str, ...]] = ()
     before: ClassVar[tuple[str, ...]] = ()
     conflicts: ClassVar[tuple[str, ...]] = ()
+    uses_teacher: ClassVar[bool] = False
     empty_report: ClassVar[Mapping[str, Any]] = {}
     frozen_attributes: ClassVar[frozenset[str]] = frozenset()
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from xtc_ds.config import CompressionConfig
 from xtc_ds.errors import ConfigError
 from xtc_ds.extensions import import_from_techniques
 from xtc_ds.techniques.base import Technique
 
-__all__ = ["register_technique", "technique_named", "techniques"]
+__all__ = ["register_technique", "teacher_is_used", "technique_named", "techniques"]
 
 _registered: dict[str, Technique] = {}
 
@@ -33,6 +34,11 @@ def techniques() -> tuple[Technique, ...]:
             raise ConfigError(f"techniques wait for each other: {', '.join(waiting)}; change their after or before")
         ordered.append(waiting.pop(ready))
     return tuple(ordered)
+
+
+def teacher_is_used(config: CompressionConfig) -> bool:
+    """Whether a technique that the config switches on looks at a teacher."""
+    return any(technique.uses_teacher and technique.section(config) for technique in techniques())
 
 
 def technique_named(name: str) -> Technique:

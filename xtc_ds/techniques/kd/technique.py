@@ -17,6 +17,7 @@ from xtc_ds.techniques.registry import register_technique
 class _Distillation(Technique):
     name = "kd"
     after = ("layer_reduction",)
+    uses_teacher = True
 
     def plan(self, context: PlanContext) -> Planned:
         return plan_distillation(context)

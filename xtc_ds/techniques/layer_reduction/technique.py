@@ -17,6 +17,7 @@ from xtc_ds.techniques.registry import register_technique
 
 class _LayerReduction(Technique):
     name = "layer_reduction"
+    uses_teacher = True
     empty_report: ClassVar[Mapping[str, Any]] = {"layer_reduction": None}
 
     def plan(self, context: PlanContext) -> Planned:
