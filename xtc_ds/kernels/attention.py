@@ -1,4 +1,4 @@
-"""Attention of encoders on the native kernel: float32, some hundred tokens.
+"""Encoder attention on the native kernel, in float32, for up to about a thousand tokens.
 
 Shape legend: B = samples, H = heads, Q = queries, K = keys, D = features of a head.
 """
@@ -14,15 +14,15 @@ from xtc_ds.kernels.native import native_library
 
 __all__ = ["FUSED_ATTENTION", "attend", "can_attend"]
 
-#: Its name among transformers' implementations of attention.
+#: The name under which it is registered as a transformers attention implementation.
 FUSED_ATTENTION = "xtc_ds"
 
-# Beyond, torch's way of taking keys block by block needs less memory than this one saves time.
+# With more keys, torch's blockwise attention is the better choice: this kernel would need too much memory.
 _MOST_KEYS = 1024
 
 
 def can_attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> bool:
-    """Whether ``attend`` takes these tensors here and now."""
+    """Whether ``attend`` can run on these tensors now."""
     library = native_library()
     return (
         library is not None

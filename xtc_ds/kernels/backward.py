@@ -1,9 +1,9 @@
-"""The backward of a product of codes, in a floating-point type by choice.
+"""The backward pass of a product of codes, in a chosen floating-point type.
 
-The gradients are ``dx = dy w`` and ``dw = dy^T x`` with weight and input as their codes stand for them. In the type of
-``dy`` the codes are decoded. In bfloat16, for a ``dy`` of more digits, the codes stay what they are, which bfloat16
-holds exactly, and ``dy`` takes over their scales: nothing but ``dy`` times a scale is rounded, and the result of the
-sum, which is added up in float32.
+The gradients are ``dx = dy w`` and ``dw = dy^T x``, with the dequantized weight and input. If the products run in the
+dtype of ``dy``, the codes are decoded to that dtype. If they run in bfloat16 and ``dy`` has more digits, the codes
+themselves are multiplied, which bfloat16 represents exactly, and the scales move to ``dy``. Then only ``dy * scale`` is
+rounded to bfloat16; sums are accumulated in float32.
 
 Shape legend: T = tokens, I = input features, O = output features.
 """
@@ -32,13 +32,13 @@ def gradients(
 ) -> tuple[Tensor | None, Tensor | None]:
     """Gradients of the input (T, I) and of the weight (O, I); None where ``needed`` is False.
 
-    dtype: of the products, None: that of ``grad_TO``. What comes out may have another float type.
-    columns: the gradient of the weight lies in memory as (I, O), as the weight does.
+    dtype: of the products; None: the dtype of ``grad_TO``. The results may have another float dtype.
+    columns: the gradient of the weight is laid out in memory as (I, O), like the weight.
     """
     if dtype == torch.bfloat16 and grad_TO.dtype != torch.bfloat16:
         return _of_bfloat16(grad_TO, x_codes_TI, x_scale_T1, w_codes_OI, w_scale_O, needed, columns)
     grad_TO = grad_TO if dtype is None else grad_TO.to(dtype)
-    # Decoding the codes is cheaper than scaling the gradient: as many numbers, but one byte of each is read.
+    # Decoding the codes is cheaper than scaling the gradient: as many values, but only one byte is read for each.
     grad_x = grad_TO @ _decoded(w_codes_OI, w_scale_O, grad_TO.dtype) if needed[0] else None
     grad_w = _outer(grad_TO, _decoded(x_codes_TI, x_scale_T1, grad_TO.dtype), columns) if needed[1] else None
     return grad_x, grad_w
@@ -64,7 +64,7 @@ def _of_bfloat16(
 def _outer(
     grad_TO: Tensor, x_TI: Tensor, columns: bool, product: Callable[[Tensor, Tensor], Tensor] = torch.matmul
 ) -> Tensor:
-    # Turning a gradient round afterwards costs a good part of the product.
+    # Transposing the gradient afterwards would take almost as long as the product.
     return product(x_TI.t(), grad_TO).t() if columns else product(grad_TO.t(), x_TI)
 
 
@@ -77,7 +77,7 @@ def _scaled(grad_TO: Tensor, of_row_T: Tensor | None, of_column_O: Tensor | None
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    # Only cuBLAS gives the float32 sums as they are; elsewhere they are rounded once, at the end.
+    # Only cuBLAS can return the float32 sums; other libraries round them to bfloat16 at the end.
     return torch.mm(a, b, out_dtype=torch.float32) if a.device.type == "cuda" else a @ b
 
 

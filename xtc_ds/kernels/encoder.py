@@ -1,6 +1,6 @@
-"""What an encoder does between its linear layers, on the native kernel: GELU, and a sum with layer normalization.
+"""The native kernels between the linear layers of an encoder: GELU, and layer normalization of a residual sum.
 
-Both write over their first argument, which the linear layer before has just made.
+Both overwrite their first argument, which is the output of the preceding linear layer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["add_norm_", "encoder_kernel_works", "gelu_"]
 
 
 def encoder_kernel_works(*tensors: Tensor) -> bool:
-    """Whether the kernel takes these tensors here and now: float32 in memory, no gradient, nobody watching."""
+    """Whether the kernel can run on these tensors now: contiguous float32 on the CPU, no gradient, no tracing."""
     library = native_library()
     return (
         library is not None

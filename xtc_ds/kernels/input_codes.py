@@ -1,4 +1,4 @@
-"""The codes of a layer's input, computed once where several layers take the same input (query, key, value).
+"""Quantized inputs, computed once if several layers have the same input (query, key and value).
 
 Shape legend: T = tokens, I = input features.
 """
@@ -20,7 +20,7 @@ __all__ = ["QuantizedInput", "quantized_once"]
 
 @dataclass(frozen=True)
 class QuantizedInput:
-    """codes: int8 (T, I). scale: float32 (T, 1). native: the same as the native kernel takes them, if it is there."""
+    """codes: int8 (T, I). scale: float32 (T, 1). native: the same codes in the native kernel's layout, if available."""
 
     codes: Tensor
     scale: Tensor
@@ -39,7 +39,7 @@ _local = threading.local()
 
 
 def quantized_once(x: Tensor, activation_format: ActivationFormat, range_: Tensor | None) -> QuantizedInput:
-    """Symmetric codes of ``x`` (..., I); the last result is given again for the same, unchanged tensor."""
+    """Symmetric codes of ``x`` (..., I); the last result is reused if ``x`` is the same tensor, unchanged."""
     if not _can_share(x, range_):
         return _quantize(x.detach(), activation_format, range_)
     key = (activation_format, None if range_ is None else tuple(range_.tolist()))
@@ -52,12 +52,12 @@ def quantized_once(x: Tensor, activation_format: ActivationFormat, range_: Tenso
 
 
 def _can_share(x: Tensor, range_: Tensor | None) -> bool:
-    # Inference tensors count no versions, so a change would go unseen; compiled code keeps no Python state.
+    # Inference tensors have no version counter, so that a change would go unnoticed; compiled code keeps no state.
     if torch.compiler.is_compiling() or x.is_inference():
         return False
     if x.device.type != "cuda":
         return True
-    # Reading a range would wait for the device; a captured graph would replay without the codes.
+    # Reading the range would synchronize with the device; a replayed CUDA graph would not recompute the codes.
     return range_ is None and not torch.cuda.is_current_stream_capturing()
 
 

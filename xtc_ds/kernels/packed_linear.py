@@ -1,7 +1,7 @@
-"""A linear layer with a packed weight and an input quantized on the way, on the native kernel.
+"""A linear layer with a packed weight on the native kernel, which quantizes the input itself.
 
-The same numbers as ``linear_on_codes``, to the last bit: the integer product is exact, and it is rescaled in the same
-order. Two ways lead to the kernel: ``PackedProduct``, bound once and quick to call, and the operator
+The results are bit-identical to ``linear_on_codes``: the integer product is exact and is rescaled in the same order.
+There are two ways to call the kernel: ``PackedProduct``, which is bound once and has little overhead, and the operator
 ``torch.ops.xtc_ds.packed_linear``, which ``torch.compile`` and ``torch.export`` can trace.
 
 Shape legend: T = tokens, I = input features, O = output features.
@@ -29,7 +29,7 @@ _KERNEL_DTYPES = (torch.float32, torch.bfloat16)
 
 @dataclass(frozen=True)
 class _Bound:
-    """A layer made of these tensors, which are kept so that no others can take their place in memory."""
+    """A bound layer and the tensors it was made from; these are kept alive so that their identity stays unique."""
 
     packed: Tensor
     scale: Tensor
@@ -40,9 +40,9 @@ class _Bound:
 
 
 class PackedProduct:
-    """Multiplies with the packed codes (O, I) of one layer; holds what was made of the tensors last seen.
+    """Multiplies inputs with the packed codes (O, I) of one layer; caches the layout of the tensors last seen.
 
-    weight_format: a grid around zero. activation: symmetric. whole_bytes: see ``tiles_of``.
+    weight_format: codes times a scale. activation: symmetric. whole_bytes: see ``tiles_of``.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class PackedProduct:
         return _run(self.layer(packed, scale, bias, range_), x)
 
     def layer(self, packed: Tensor, scale: Tensor, bias: Tensor | None, range_: Tensor | None) -> TiledLayer:
-        """The layer made of these tensors, the same one until they change."""
-        # Versions only grow, so that their sum says enough.
+        """The layer bound to these tensors; the same object until one of them changes."""
+        # Versions only grow, so that comparing their sum is enough.
         versions = version_of(packed) + version_of(scale) + (0 if bias is None else version_of(bias))
         if range_ is not None:
             versions += version_of(range_)

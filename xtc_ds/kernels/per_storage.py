@@ -1,4 +1,4 @@
-"""Layouts of packed weights for kernels: made on first use, kept for as long as the packed bytes live."""
+"""A cache of weight layouts for kernels: filled on first use; entries live as long as the packed bytes."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class _Entry(Generic[Made]):
 
 
 class PerStorage(Generic[Made]):
-    """What was made of tensors. Entries go with the storage of their tensor; many threads may ask.
+    """A thread-safe cache keyed by the storage of a tensor; an entry is dropped when the storage is freed.
 
-    By storage and not by tensor, because tied layers and graphs hold aliases.
+    The key is the storage and not the tensor, because tied layers and graphs hold several tensors over one storage.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class PerStorage(Generic[Made]):
         self._entries: dict[tuple[Hashable, ...], _Entry[Made]] = {}
 
     def get(self, tensor: Tensor, kind: tuple[Hashable, ...], make: Callable[[], Made]) -> Made:
-        """What ``make`` gave for this tensor and kind; made anew after a change in place that counts a version."""
+        """The result of ``make`` for this tensor and kind; computed again after an in-place change of the tensor."""
         storage = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
         key = (storage.cdata, tensor.storage_offset(), *kind)
         with self._lock:
@@ -49,5 +49,5 @@ class PerStorage(Generic[Made]):
 
 
 def version_of(tensor: Tensor) -> int:
-    """How often the tensor was changed in place; inference tensors do not count."""
+    """How often the tensor was changed in place; 0 for inference tensors, which do not count versions."""
     return 0 if tensor.is_inference() else tensor._version

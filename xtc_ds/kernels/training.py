@@ -1,7 +1,7 @@
-"""Linear layers that train with an integer forward: codes times codes, the gradient straight through.
+"""Linear layers that train with an integer forward pass and the straight-through estimator.
 
-Equal to fake quantization up to the order of float sums: the forward multiplies codes exactly and rescales once; the
-backward takes the values that the codes stand for. What is kept for the backward is int8.
+They equal fake quantization up to the order of float sums: the forward pass multiplies codes exactly and rescales once;
+the backward pass uses the dequantized values. The activations saved for the backward pass are int8.
 
 Shape legend: T = tokens, I = input features, O = output features.
 """
@@ -37,7 +37,7 @@ __all__ = [
 class WeightCodes:
     """codes: int8 (O, I), or in fewer bits beside ``tiles``. scale: float32 (O,).
 
-    tiles: the codes as the product of the native kernel takes them, if it is there.
+    tiles: the codes in the layout of the native kernel, if that multiplies them.
     """
 
     codes: Tensor | CodePlanes
@@ -62,7 +62,7 @@ def tiled_layout(codes_OI: Tensor, scale_O: Tensor, weight_format: WeightFormat)
 
 @cache
 def cpu_multiplies_integers_fast() -> bool:
-    """Whether this processor multiplies int8 codes faster than floats."""
+    """Whether int8 products are faster than float products on this processor."""
     library = native_library()
     return (library is not None and library.path > 0) or torch.cpu._is_vnni_supported()
 
@@ -76,12 +76,13 @@ def integer_linear(
     range_: Tensor | None = None,
     backward_dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """``x`` (..., I) times ``weight`` (O, I), both as their codes stand for them, plus ``bias``: (..., O).
+    """Quantized ``x`` (..., I) times quantized ``weight`` (O, I), plus ``bias``: (..., O).
 
-    encode: the codes of the weight, with one scale per output; called again in the backward where ZeRO-3 keeps the
-        weight in parts, so that no rank holds all codes. Symmetric activation formats only. Under autocast the
-        result has autocast's dtype, else that of ``x``.
-    backward_dtype: of the products of the backward; None: that of the result.
+    encode: returns the codes of the weight, with one scale per output. It is called again in the backward pass where
+        ZeRO-3 partitions the weight, so that no rank keeps all codes. activation_format: symmetric.
+    backward_dtype: dtype of the products in the backward pass; None: that of the result.
+
+    The result has the autocast dtype under autocast, else the dtype of ``x``.
     """
     device = x.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

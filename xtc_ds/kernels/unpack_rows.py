@@ -1,4 +1,4 @@
-"""Some rows of a packed table, unpacked without the others.
+"""Unpacking selected rows of a packed table, without unpacking the others.
 
 Shape legend: V = rows of the table, D = codes in a row, R = rows wanted, U = units that hold a row.
 """
@@ -22,12 +22,12 @@ def unpack_rows(packed: Tensor, weight_format: WeightFormat, width: int, rows_R:
         row_bytes = weight_format.packed_bytes(width)
         found = packed.reshape(-1, row_bytes)[rows_R]
         return weight_format.unpack(found.reshape(-1), found.shape[0] * width).reshape(-1, width)
-    # A row begins anywhere in its first unit and may need one unit more than its length says.
+    # A row may begin anywhere in its first unit, so that it can extend over one unit more than its length suggests.
     count = (width + unit - 2) // unit + 1
     first_R1 = (rows_R * width).unsqueeze(1)
     bytes_RU = (first_R1 // unit + torch.arange(count, device=rows_R.device)).unsqueeze(2) * unit_bytes
     bytes_RUB = bytes_RU + torch.arange(unit_bytes, device=rows_R.device)
-    # Past the end there is nothing that a row needs.
+    # Bytes past the end belong to no row that was asked for.
     found = packed[bytes_RUB.clamp(max=packed.numel() - 1)]
     codes_RC = weight_format.unpack(found.reshape(-1), found.shape[0] * count * unit).reshape(-1, count * unit)
     return codes_RC.gather(1, first_R1 % unit + torch.arange(width, device=rows_R.device))

@@ -1,4 +1,4 @@
-"""Which layers multiply integer codes while training, and how their weight's codes are made once per step."""
+"""Which layers multiply integer codes while training, and how their weights are encoded once per optimizer step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DEVICES = ("cpu", "cuda")
 
 
 class IntegerForward:
-    """Mixin: the codes of a layer's weight, kept while an engine says that the weight does not change."""
+    """Mixin that caches the codes of a layer's weight while an engine guarantees that the weight does not change."""
 
     # Set where the weight in force is what these codes stand for, and nothing else is done to it.
     coding: Coding | None = None
@@ -30,7 +30,7 @@ class IntegerForward:
     integer_forward: bool = True
     # The config's "runtime": {"backward_dtype": ...}; None: the type of the training.
     backward_dtype: torch.dtype | None = None
-    # Counted up by an engine after each change of the weights; None: no engine watches them, nothing is kept.
+    # Incremented by an engine after each change of the weights; None: no engine tracks changes, nothing is cached.
     weight_epoch: int | None = None
     # How the codes lie in memory, by the type of the device; without an entry, floats are multiplied there.
     _layouts: Mapping[str, WeightLayout] = {}
@@ -59,8 +59,8 @@ class IntegerForward:
         return x.device.type in self._layouts and x.is_floating_point()
 
     def weight_codes(self, w_OI: Tensor) -> WeightCodes:
-        """The codes of the weight, from memory where an engine vouches for them."""
-        # A partitioned weight's codes, kept, would undo the partition.
+        """The codes of the weight, from the cache if an engine tracks changes of the weight."""
+        # Caching the codes of a weight that ZeRO-3 partitions would undo the partitioning.
         if self.weight_epoch is None or is_partitioned(w_OI) or torch.compiler.is_compiling():
             return self._encode(w_OI)
         key = (self.weight_epoch, self.coding, w_OI._version, w_OI.data_ptr(), w_OI.dtype, _sample(w_OI))
@@ -83,8 +83,8 @@ class IntegerForward:
 
 
 def _sample(w: Tensor) -> tuple[float, ...]:
-    """A few values: they tell when averaged weights are put in place through ``.data``, which counts no version."""
+    """A few values, which show when weights were replaced through ``.data``, which does not count as a version."""
     if w.device.type != "cpu":
-        return ()  # waiting for another device would cost more than encoding
+        return ()  # synchronizing with another device would cost more than encoding
     flat = w.detach().flatten() if w.is_contiguous() else w.detach().t().flatten()
     return tuple(flat[:: max(1, flat.numel() // 16)].tolist())

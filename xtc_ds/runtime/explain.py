@@ -23,9 +23,9 @@ __all__ = ["KernelUse", "explain_kernels"]
 class KernelUse:
     """Layers of one kind, stored in one way, that one backend computes.
 
-    kind: "linear", "embedding" ..., or "encoder layer": what the runtime "fused" adds. weight, inputs: how they are
-    stored and quantized, for people. backend: its name. instructions: of the processor, None where the backend does
-    not choose them. passed_over: (name, reason) of each faster backend. layers: their names.
+    kind: "linear", "embedding" ..., or "encoder layer", which only the runtime "fused" has. weight, inputs: how they
+    are stored and quantized, as text. backend: its name. instructions: the instruction set it uses; None where the
+    backend does not choose one. passed_over: (name, reason) of each faster backend. layers: their names.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""Codes as the values that they stand for, in one pass."""
+"""Dequantizing codes row by row, in one pass."""
 
 from __future__ import annotations
 

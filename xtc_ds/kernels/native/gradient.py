@@ -1,4 +1,4 @@
-"""A gradient in bfloat16, with the scales of the codes that it is multiplied with, in one pass."""
+"""Multiplying a gradient by the scales of codes and rounding it to bfloat16, in one pass."""
 
 from __future__ import annotations
 

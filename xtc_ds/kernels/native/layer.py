@@ -1,4 +1,4 @@
-"""A linear layer ready to run: its tiles, scales and bias bound once, so that a call costs little beside the product.
+"""A linear layer with tiles, scales and bias bound in advance, so that a call has little overhead.
 
 Shape legend: T = tokens, I = input features, O = output features.
 """
@@ -70,7 +70,7 @@ class TiledLayer:
 
 
 def kept_memory(size: int) -> int:
-    """Address of ``size`` bytes that are kept from call to call, one piece per Python thread."""
+    """Address of a scratch buffer of at least ``size`` bytes that is reused between calls, one per Python thread."""
     found: tuple[int, int, Tensor] | None = getattr(_local, "memory", None)
     if found is None or found[0] < size:
         memory = torch.empty(size, dtype=torch.uint8)

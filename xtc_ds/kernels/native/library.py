@@ -22,7 +22,7 @@ _POINTER, _SIZE, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, c
 
 
 class Library:
-    """Functions of ``xtc_kernels.c``; ``path`` is the best set of instructions of this processor."""
+    """Functions of ``xtc_kernels.c``; ``path`` is the best instruction set that this processor supports."""
 
     def __init__(self, file: str) -> None:
         library = ctypes.CDLL(file)
@@ -91,9 +91,9 @@ class Library:
 
 @cache
 def native_library() -> Library | None:
-    """The library, built if need be; None, with one warning, where it cannot be built or is switched off.
+    """The library, compiled if necessary; None, with one warning, if it cannot be compiled.
 
-    ``XTC_DS_NATIVE=0`` switches it off without a warning.
+    ``XTC_DS_NATIVE=0`` disables it without a warning.
     """
     if os.environ.get("XTC_DS_NATIVE") == "0":
         return None

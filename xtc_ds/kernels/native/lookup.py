@@ -1,4 +1,4 @@
-"""Rows of a packed table as floats, in one pass.
+"""Looking up rows of a packed table and decoding them, in one pass.
 
 Shape legend: V = rows of the table, D = values in a row, R = rows wanted.
 """
@@ -25,8 +25,8 @@ def lookup(
 ) -> Tensor | None:
     """Rows ``ids`` (R,) of a table (V, D) of ``packed`` codes, float32 (R, D).
 
-    scale, zero: float32 (V,) or (1,). None where the kernel cannot, or where it is not the kernel's to say why: there
-    is no such row, or the bytes are not such a table.
+    scale, zero: float32 (V,) or (1,). Returns None if the kernel does not support the tensors, and for invalid ids or
+    bytes, for which the caller's own path raises the error.
     """
     if torch.compiler.is_compiling():
         return None

@@ -1,4 +1,4 @@
-"""Kernel tiles of packed weights, made from the packed bits on first use and shared by all who use those bits.
+"""Native tiles of packed weights: built on first use and shared by all layers that use the same packed bytes.
 
 Shape legend: I = input features, O = output features.
 """
@@ -26,17 +26,17 @@ _tiles: PerStorage[TiledWeight] = PerStorage()
 def tiles_of(packed: Tensor, weight_format: WeightFormat, shape: tuple[int, int], whole_bytes: bool) -> TiledWeight:
     """The tiles of ``packed`` codes (O, I), uint8, on the CPU.
 
-    whole_bytes: tiles of 8 bits, which need no unpacking in the product; else of as few bits as the codes need.
+    whole_bytes: 8 bits per code, which need no unpacking in the product; otherwise as few bits as the codes need.
 
-    The tiles live as long as the storage of ``packed``; a change that counts a version makes them anew. Raises
-    FormatError if the bytes are not such codes.
+    The tiles are kept as long as the storage of ``packed`` and rebuilt after an in-place change of it. Raises
+    FormatError if the bytes do not decode to such codes.
     """
     kind = (weight_format.name, shape, whole_bytes)
     return _tiles.get(packed, kind, lambda: _make(packed, weight_format, shape, whole_bytes))
 
 
 def codes_per_unit(weight_format: WeightFormat) -> int:
-    """The fewest codes that end on a whole byte wherever they are packed."""
+    """The smallest number of codes that fills whole bytes."""
     return next(n for n in range(1, 9) if weight_format.packed_bytes(8 * n) == 8 * weight_format.packed_bytes(n))
 
 
@@ -44,7 +44,7 @@ def _make(packed: Tensor, weight_format: WeightFormat, shape: tuple[int, int], w
     outputs, inputs = shape
     weight_format.check_packed(packed, outputs * inputs)
     weight = TiledWeight.empty(outputs, inputs, 8 if whole_bytes else TiledWeight.bits_of(weight_format))
-    # Whole panels that end on whole bytes.
+    # Whole panels of rows whose packed codes fill whole bytes.
     step = math.lcm(_PANEL_ROWS, codes_per_unit(weight_format))
     step *= max(1, _CODES_AT_ONCE // (step * inputs))
     for first in range(0, outputs, step):

@@ -1,4 +1,4 @@
-"""Weight codes in the bits that they need, row by row, to be decoded as a whole.
+"""Weight codes as bit planes: as few bits per code as the format needs, decoded as a whole.
 
 Shape legend: O = output features, I = input features, W = bytes of a row.
 """

@@ -1,7 +1,7 @@
 """A linear layer with a packed weight on the Triton kernels.
 
-The same numbers as ``linear_on_codes``: to the last bit where the input is quantized, up to the order of float sums
-where it is not. Two ways lead to the kernels: a call bound once, and operators that graphs can hold.
+With a quantized input the results are bit-identical to ``linear_on_codes``; otherwise they equal the decoded product up
+to the order of float sums. The kernels are called directly, or through operators that graphs can contain.
 
 Shape legend: T = tokens, I = input features, O = output features.
 """
@@ -28,7 +28,7 @@ __all__ = ["TritonProduct"]
 
 @dataclass(frozen=True)
 class _Bound:
-    """What was made of these tensors, which are kept so that no others can take their place in memory."""
+    """A bound weight and the tensors it was made from; these are kept alive so that their identity stays unique."""
 
     packed: Tensor
     scale: Tensor
@@ -40,10 +40,10 @@ class _Bound:
 
 
 class TritonProduct:
-    """Multiplies with the packed codes (O, I) of one layer; holds what was made of the tensors last seen.
+    """Multiplies inputs with the packed codes (O, I) of one layer; caches the layout of the tensors last seen.
 
-    weight_format: a grid around zero, one scale per output. activation: symmetric; None: the input stays in half
-    precision. whole_bytes: see ``words_of``.
+    weight_format: codes times a scale, one per output. activation: symmetric; None: the input stays in half precision.
+    whole_bytes: see ``words_of``.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The codes of an input, computed once where several layers take the same input (query, key, value)."""
+"""Quantized inputs, computed once if several layers have the same input (query, key and value)."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ def shared_codes(x: Tensor, bits: int) -> InputCodes:
     """Codes of ``x`` (..., I), a scale per token; the last ones are given again for the same, unchanged tensor."""
     x_TI = x.reshape(-1, x.shape[-1])
     on_gpu = x.device.type == "cuda"
-    # Inference tensors count no versions, so a change would go unseen. A graph must hold all that its replay needs.
+    # Inference tensors have no version counter, so that a change would go unnoticed. A CUDA graph must contain the
+    # quantization that its replay needs.
     if x.is_inference() or (on_gpu and torch.cuda.is_current_stream_capturing()):
         return quantize_input(x_TI, bits)
-    # Another stream would not wait for the codes.
+    # Another stream would not wait until the codes are computed.
     key = (x._version, bits, torch.cuda.current_stream(x.device).cuda_stream if on_gpu else None)
     last: _Last | None = getattr(_local, "last", None)
     if last is not None and last.source() is x and last.key == key:

@@ -1,4 +1,4 @@
-"""Kernel words of packed weights, made from the packed bits on first use and shared by all who use those bits.
+"""Triton's words of packed weights: built on first use and shared by all layers that use the same packed bytes.
 
 Shape legend: I = input features, O = output features.
 """
@@ -23,8 +23,8 @@ def words_of(packed: Tensor, weight_format: WeightFormat, shape: tuple[int, int]
 
     whole_bytes: 8 bits a weight, which need no unpacking in the product; else as few bits as the codes need.
 
-    The words live as long as the storage of ``packed``; a change that counts a version makes them anew. Making them
-    waits for the device. Raises FormatError if the bytes are not such codes.
+    The words are kept as long as the storage of ``packed`` and rebuilt after an in-place change of it. Building them
+    synchronizes with the device. Raises FormatError if the bytes do not decode to such codes.
     """
 
     def make() -> TritonWeight:
