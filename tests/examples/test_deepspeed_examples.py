@@ -108,6 +108,7 @@ def test_plans_what_is_enabled(name: str) -> None:
     assert {row.technique for row in plan.structured} == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_trains_freezes_and_ships(name: str, tmp_path: Path) -> None:
     run(name, adapted(example(name), stage=0), tmp_path)

@@ -119,6 +119,7 @@ def test_a_name_is_taken_once() -> None:
         register()
 
 
+@pytest.mark.slow
 def test_a_package_brings_one_by_its_entry_point(tmp_path: Path) -> None:
     folder = tmp_path / "gates-1.0.dist-info"
     folder.mkdir()

@@ -51,6 +51,7 @@ def save(task: Task, folder: Path) -> str:
     return str(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("single_process_group")
 @pytest.mark.parametrize(
     ("registered", "block", "shown"),

@@ -52,6 +52,7 @@ def test_the_chance_of_rounding_up_is_the_fraction_exactly(name: str) -> None:
         assert set(values.tolist()) <= {float(sixteenths // 16), float(sixteenths // 16 + 1)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GRIDS)
 def test_the_mean_over_many_seeds_is_the_weight(name: str) -> None:
     w_GN = torch.randn(1, 64)

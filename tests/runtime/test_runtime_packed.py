@@ -97,6 +97,7 @@ def test_a_fused_model_saves_the_same_files_and_trains_no_worse(folder: Path, tm
     assert model.classifier.weight.grad.abs().sum() > 0  # type: ignore[union-attr, operator]
 
 
+@pytest.mark.slow
 def test_a_packed_model_compiles_as_one_graph(folder: Path) -> None:
     model = xtc_ds.load(folder)
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
