@@ -55,7 +55,7 @@ class QuantizedInput(InputTransform, InputInForce):
 
     def range(self, layer: CompressedLayer, x: Tensor) -> Tensor | None:
         """The static range with ``x`` taken in. Raises EngineError where no range has been seen."""
-        observer = getattr(layer, _OBSERVER, None)
+        observer = layer._modules.get(_OBSERVER)  # type: ignore[attr-defined]
         if observer is None:
             return None
         assert isinstance(observer, RangeObserver)
