@@ -29,7 +29,7 @@ SMALLEST = {
     " --model_name_or_path MODEL --max_seq_length 20 --epochs 1 --teacher_epochs 1",
     "inference encoder": "--layers 1 --hidden 64 --batch 1 --tokens 8 --rounds 1 --seconds 0.01"
     " --engines fused torch-fp32 --plot PLOT",
-    "rank_overhead": "--layers 1 --hidden 32 --batch 2 --tokens 4 --pairs 2",
+    "rank_overhead": "--ranks 2 --layers 1 --hidden 32 --batch 2 --tokens 4 --pairs 2",
     "startup": "--rounds 1",
 }
 ELSEWHERE = {
@@ -58,7 +58,7 @@ def run_benchmark(name: str, *words: str | Path, **variables: str) -> str:
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "RANK", "WORLD_SIZE")}
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", *words], cwd=ROOT, env=environment | variables,
-        capture_output=True, text=True, check=False, timeout=300,
+        capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     return done.stdout
