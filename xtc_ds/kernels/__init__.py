@@ -1,4 +1,4 @@
-"""Matrix products on codes: several backends with the same numerics, and one place that chooses (``choose``)."""
+"""Matrix products on quantized codes: several backends with equal results, and one function that picks (``choose``)."""
 
 from __future__ import annotations
 

@@ -41,9 +41,10 @@ def can_attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> bool:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """``softmax(scale * q k' + mask) v``: q (B, H, Q, D), k and v (B, H, K, D) to (B, Q, H, D).
+    """Compute ``softmax(scale * q k' + mask) v`` for q (B, H, Q, D), k and v (B, H, K, D); returns (B, Q, H, D).
 
-    mask: bool, broadcast to (B, H, Q, K); True where a query sees a key. A query that sees none gets 0.
+    mask: bool, broadcast to (B, H, Q, K); True where a query may attend to a key. A query without any visible key
+        gets an output of 0.
     """
     library = native_library()
     assert library is not None, "callers ask for the library first"

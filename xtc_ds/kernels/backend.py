@@ -1,8 +1,8 @@
-"""What the kernels are asked for, and what a backend is that answers.
+"""The description of a requested operation, and the protocol that every backend implements.
 
-For each operation (a product with a frozen weight, a look-up, training ...) ``backends`` lists backends, the fastest
-first; the last one takes everything. A backend says in words what it refuses, and refuses what it does not know;
-``choose`` takes the first that refuses nothing.
+For each operation (a product with a frozen weight, a look-up, training ...) ``backends`` lists its backends, fastest
+first; the last one accepts everything. A backend returns the reason for a refusal as text, and refuses whatever it does
+not know. ``choose`` picks the first backend that does not refuse.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ __all__ = ["Backend", "Inputs", "ProductSpec"]
 
 @dataclass(frozen=True)
 class ProductSpec:
-    """A weight and how its inputs are quantized, without any tensor.
+    """Describes a weight and the quantization of its inputs; holds no tensors.
 
-    weight_format: None where the weight is not stored as codes. grouping: which weights share a scale.
-    shape: of the weight, output features first; of a table (rows, columns).
-    activation: None where the inputs are used as they are.
-    masked: a mask beside the codes makes some weights zero. sparse: only the weights that are not zero are stored.
+    weight_format: None if the weight is not stored as codes. grouping: which weights share a scale.
+    shape: shape of the weight, output features first; for an embedding table (rows, columns).
+    activation: None if the inputs are not quantized.
+    masked: a mask stored beside the codes sets some weights to zero. sparse: only the nonzero weights are stored.
     unpacked: the layer keeps its weight unpacked in memory (the runtime "unpacked").
     """
 
@@ -39,10 +39,10 @@ class ProductSpec:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What meets the weight.
+    """Describes the tensor that is multiplied with the weight.
 
-    device: where input and weight are. dtype: of the input; of a look-up, that of the result. needs_grad: whether a
-    gradient flows back to the input.
+    device: device of input and weight. dtype: dtype of the input; for a look-up, dtype of the result. needs_grad:
+    whether the input needs a gradient.
     """
 
     device: torch.device
@@ -55,17 +55,17 @@ Bound_co = TypeVar("Bound_co", covariant=True)
 
 
 class Backend(Protocol[Spec_contra, Bound_co]):
-    """One way to carry out an operation. Backends have no state."""
+    """One implementation of an operation. Backends are stateless."""
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Name shown to users."""
 
     def refuses(self, spec: Spec_contra, inputs: Inputs) -> str | None:
-        """Why this weight, these inputs or this machine are refused; None: they are taken."""
+        """The reason why this weight, these inputs or this machine are not supported; None if they are."""
 
     def bind(self, spec: Spec_contra) -> Bound_co:
-        """What carries out the operation for layers of this kind; ``refuses`` has given None before."""
+        """Return the object that runs the operation for ``spec``. Only called after ``refuses`` returned None."""
 
     def instructions(self) -> str | None:
-        """Which of a processor's instructions it uses here; None where that is not ours to choose."""
+        """The CPU instruction set in use on this machine; None if this package does not choose it."""

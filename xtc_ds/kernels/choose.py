@@ -1,4 +1,4 @@
-"""The one place that chooses a kernel, and can say why."""
+"""The only function that chooses a kernel; its result also explains the choice."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Bound = TypeVar("Bound")
 
 @dataclass(frozen=True)
 class Choice(Generic[Spec, Bound]):
-    """backend: the one chosen. passed_over: (name, reason) of each faster one, in order of preference."""
+    """backend: the chosen one. passed_over: (name, reason) of each preferred backend that refused, in order."""
 
     backend: Backend[Spec, Bound]
     passed_over: tuple[tuple[str, str], ...]
 
 
 def choose(backends: Sequence[Backend[Spec, Bound]], spec: Spec, inputs: Inputs) -> Choice[Spec, Bound]:
-    """The first of ``backends`` that takes this weight and these inputs on this machine."""
+    """The first of ``backends`` that supports this weight and these inputs on this machine."""
     passed_over: list[tuple[str, str]] = []
     for backend in backends:
         reason = backend.refuses(spec, inputs)

@@ -1,4 +1,4 @@
-"""Whether a kernel may be called directly, or must go through an operator that others can see."""
+"""Decides whether a kernel may be called directly or only through a registered torch operator."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["is_eager"]
 
 
 def is_eager(x: Tensor) -> bool:
-    """Whether ``x`` is an ordinary tensor and nothing traces or intercepts the operators that are called on it."""
+    """Whether ``x`` is a plain tensor (no subclass) and no tracer or dispatch mode observes operators on it."""
     return (
         type(x) is Tensor
         and not torch.compiler.is_compiling()

@@ -16,13 +16,13 @@ __all__ = ["integer_product", "linear_on_codes"]
 def linear_on_codes(
     x: Tensor, weight: Encoded, activation_format: ActivationFormat, range_: Tensor | None, bias: Tensor | None
 ) -> Tensor:
-    """``x`` (..., I) times the weight that ``weight.codes`` (O, I) stand for, plus ``bias`` (O,).
+    """Quantize ``x`` (..., I), multiply it with the weight encoded by ``weight.codes`` (O, I), add ``bias`` (O,).
 
-    weight: a format whose values are codes times a scale, with one scale per output or one for all.
-    activation_format: symmetric. range_: the static (minimum, maximum) of ``x``; None: dynamic.
+    weight: its values are codes times a scale, with one scale per output channel or one per tensor.
+    activation_format: must be symmetric. range_: the static (minimum, maximum) of ``x``; None for dynamic quantization.
 
-    Integer codes are multiplied exactly and rescaled once. Returns (..., O) in the dtype of ``x``; every kernel gives
-    the same bits.
+    Integer codes are multiplied exactly and rescaled once. Returns (..., O) in the dtype of ``x``. This is the
+    reference: every kernel returns bit-identical results.
     """
     codes = activation_format.encode(x, range_)
     y_TO = integer_product(codes.codes, weight.codes).to(torch.float32)
@@ -36,12 +36,12 @@ def integer_product(a_TI: Tensor, w_OI: Tensor) -> Tensor:
     """Exact product of int8 codes, (T, O)."""
     if a_TI.device.type == "cpu":
         if a_TI.shape[1] == 1:
-            # torch's product takes the transposed column for a row and reads beyond it.
+            # torch._int_mm mistakes the transposed column for a row and reads out of bounds.
             return a_TI.to(torch.int32) * w_OI.t().to(torch.int32)
         if a_TI.shape[0] == 0:
             return a_TI.new_zeros((0, w_OI.shape[0]), dtype=torch.int32)
         return torch._int_mm(a_TI, w_OI.t())
-    # cuBLASLt takes more than 16 rows and multiples of 8 only.
+    # cuBLASLt accepts only more than 16 rows, and sizes that are multiples of 8.
     if a_TI.device.type == "cuda" and a_TI.shape[0] > 16 and not (w_OI.shape[0] % 8 or w_OI.shape[1] % 8):
         return torch._int_mm(a_TI, w_OI.t())
     # Sums of products of 8-bit codes stay below 2**53: double precision is exact.

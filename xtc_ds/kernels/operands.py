@@ -1,7 +1,7 @@
-"""What a bound operation reads of its layer at each call: the tensors may have changed since the last one.
+"""What a bound operation reads from its layer on every call, since the tensors may change between calls.
 
 Shape legend: I = input features, O = output features, G = scale groups; V = rows of a table, D = values in a row,
-R = rows wanted.
+R = requested rows.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ __all__ = ["LinearOperands", "LinearProduct", "Lookup", "TableOperands"]
 
 
 class LinearOperands(Protocol):
-    """A linear layer. It is handed over at each call and not kept, so that a layer never refers to itself."""
+    """A linear layer. It is passed to each call and not stored, to avoid a reference cycle of the layer with itself."""
 
     def packed_operands(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Packed codes uint8 (bytes,), scales (G,), bias (O,), and the static (minimum, maximum) of the input."""
+        """Packed codes uint8 (bytes,), scales (G,), bias (O,) or None, static input (minimum, maximum) or None."""
 
     def float_operands(self) -> tuple[Tensor | None, Tensor | None]:
-        """Bias (O,), and the static (minimum, maximum) of the input; None: there is no bias, the range is dynamic."""
+        """Bias (O,), None if there is none; static (minimum, maximum) of the input, None if the range is dynamic."""
 
     def encoded(self, keep: bool = False) -> Encoded:
-        """Codes (O, I) with scales (G, 1). keep: the int8 codes for the next time."""
+        """Codes (O, I) with scales (G, 1). keep: cache the int8 codes for the next call."""
 
     def used_weight(self, dtype: torch.dtype) -> Tensor:
-        """The weight as its codes stand for it, (O, I)."""
+        """The decoded weight (O, I) in ``dtype``."""
 
 
 class TableOperands(Protocol):
@@ -39,17 +39,17 @@ class TableOperands(Protocol):
     dtype: torch.dtype
 
     def packed_table(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Packed codes uint8 (bytes,), scales (G,), and the zeros (G,) of shifted grids."""
+        """Packed codes uint8 (bytes,), scales (G,), and zero offsets (G,), None if the format has none."""
 
     def decoded_rows(self, ids_R: Tensor) -> Tensor:
-        """These rows as their codes stand for them, (R, D) in ``dtype``; the others are not decoded."""
+        """The requested rows decoded, (R, D) in ``dtype``; the other rows are not decoded."""
 
     def used_weight(self, dtype: torch.dtype) -> Tensor:
-        """The whole table as its codes stand for it, (V, D)."""
+        """The whole decoded table (V, D) in ``dtype``."""
 
 
-#: ``x`` (..., I) and the layer to (..., O) in the dtype of ``x``
+#: called with ``x`` (..., I) and the layer; returns (..., O) in the dtype of ``x``
 LinearProduct = Callable[[Tensor, LinearOperands], Tensor]
 
-#: row numbers (...) and the table to (..., D) in the table's dtype
+#: called with row indices (...) and the table; returns (..., D) in the table's dtype
 Lookup = Callable[[Tensor, TableOperands], Tensor]

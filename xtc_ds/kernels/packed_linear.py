@@ -54,9 +54,9 @@ class PackedProduct:
         self._bound: _Bound | None = None
 
     def __call__(self, x: Tensor, layer: LinearOperands) -> Tensor:
-        """``x`` (..., I) to (..., O) in its dtype.
+        """Map ``x`` (..., I) to (..., O) in the dtype of ``x``.
 
-        Raises FormatError where ``x`` has another number of features, or the layer is not on its device.
+        Raises FormatError if ``x`` does not have I features or the layer is on another device than ``x``.
         """
         packed, scale, bias, range_ = layer.packed_operands()
         if x.device.type != "cpu" or not is_eager(x):

@@ -35,7 +35,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class WeightCodes:
-    """codes: int8 (O, I), or in fewer bits beside ``tiles``. scale: float32 (O,).
+    """codes: int8 (O, I), or packed in fewer bits if ``tiles`` are present. scale: float32 (O,).
 
     tiles: the codes in the layout of the native kernel, if that multiplies them.
     """
@@ -45,17 +45,17 @@ class WeightCodes:
     tiles: TiledWeight | None
 
 
-#: int8 codes (O, I), float32 scales (O,) and their format to what the forward and the backward read
+#: converts int8 codes (O, I) and float32 scales (O,) of a format to the layout that forward and backward read
 WeightLayout = Callable[[Tensor, Tensor, WeightFormat], WeightCodes]
 
 
 def plain_layout(codes_OI: Tensor, scale_O: Tensor, weight_format: WeightFormat) -> WeightCodes:
-    """For products in plain torch."""
+    """The layout for products in plain torch: the codes unchanged."""
     return WeightCodes(codes_OI, scale_O, None)
 
 
 def tiled_layout(codes_OI: Tensor, scale_O: Tensor, weight_format: WeightFormat) -> WeightCodes:
-    """For the native kernel, on the CPU: tiles for the forward, codes in the bits that they need for the backward."""
+    """The layout for the native CPU kernel: tiles for the forward pass, tightly packed codes for the backward pass."""
     tiles = tile_weight(codes_OI, weight_format)
     return WeightCodes(codes_OI if tiles.bits == 8 else CodePlanes.of(codes_OI, tiles.bits), scale_O, tiles)
 
@@ -108,7 +108,7 @@ class _IntegerLinear(torch.autograd.Function):
         ctx.encode = encode if is_partitioned(weight) else None
         ctx.backward_dtype = backward_dtype
         ctx.weight_dtype, ctx.x_dtype, ctx.x_shape = weight.dtype, x.dtype, x.shape
-        ctx.columns = not weight.is_contiguous() and weight.t().is_contiguous()  # as Conv1D has it
+        ctx.columns = not weight.is_contiguous() and weight.t().is_contiguous()  # the layout of Conv1D
         w_codes, ctx.planes = weight_codes.codes, None
         if isinstance(w_codes, CodePlanes):
             ctx.planes = w_codes.inputs, w_codes.bits

@@ -1,6 +1,6 @@
 """Unpacking selected rows of a packed table, without unpacking the others.
 
-Shape legend: V = rows of the table, D = codes in a row, R = rows wanted, U = units that hold a row.
+Shape legend: V = rows of the table, D = codes in a row, R = requested rows, U = units that hold a row.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["unpack_rows"]
 
 
 def unpack_rows(packed: Tensor, weight_format: WeightFormat, width: int, rows_R: Tensor) -> Tensor:
-    """int8 codes (R, D) of ``rows_R`` of a table of rows of ``width`` codes, packed one after the other."""
+    """int8 codes (R, D) of the rows ``rows_R`` of a table whose rows of ``width`` codes are packed back to back."""
     unit = codes_per_unit(weight_format)
     unit_bytes = weight_format.packed_bytes(unit)
     if width % unit == 0:

@@ -1,4 +1,4 @@
-"""The backends of each operation in order of preference; a new one is a class and a place in a line here."""
+"""The backends of each operation in order of preference. A new backend is a class plus an entry in a tuple here."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from xtc_ds.kernels.training import WeightLayout
 
 __all__ = ["DECODED", "ENCODER", "INT8", "LINEAR", "LOOKUP", "TRAINING"]
 
-#: kinds of layers for which there is no kernel
+#: products of layer kinds that have no kernel
 DECODED: tuple[Backend[ProductSpec, LinearProduct], ...] = (DecodedLinear(),)
 
-#: a frozen layer's inputs times its packed weight
+#: inputs of a frozen layer times its packed weight
 LINEAR: tuple[Backend[ProductSpec, LinearProduct], ...] = (
     TritonLinear(), NativeLinear(), TorchIntegerLinear(), DecodedLinear()
 )  # fmt: skip
 
-#: the same where a layer holds int8 codes in memory, in the layout of one backend, as a teacher in 8 bits does
+#: like ``LINEAR`` for layers that hold int8 codes in memory in one backend's layout, such as those of an 8-bit teacher
 INT8: tuple[Backend[ProductSpec, LinearProduct], ...] = (NativeLinear(), TorchIntegerLinear())
 
-#: rows of a frozen table
+#: look-up of rows in a frozen embedding table
 LOOKUP: tuple[Backend[ProductSpec, Lookup], ...] = (NativeLookup(), TorchLookup(), DecodedLookup())
 
-#: a linear layer in training: how its weight's codes lie in memory; None: it multiplies floats
+#: training of a linear layer: binds the memory layout of the weight's codes; None means that floats are multiplied
 TRAINING: tuple[Backend[ProductSpec, WeightLayout | None], ...] = (
     NativeTraining(), TorchIntegerTraining(), FakeQuantized()
 )  # fmt: skip
 
-#: a layer of a frozen encoder in the runtime "fused"; None: it runs module by module
+#: a layer of a frozen encoder in the runtime "fused"; None means that it runs module by module
 ENCODER: tuple[Backend[EncoderSpec, type[EncoderLayer] | None], ...] = (NativeEncoder(), ModuleByModule())

@@ -1,4 +1,4 @@
-"""What several backends ask of a weight and of the machine; each function gives a reason to refuse, or None."""
+"""Requirements on weight and machine that several backends share; each function returns a reason to refuse, or None."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = [
 
 
 def not_codes_times_scale(spec: ProductSpec) -> str | None:
-    """Why a row of the weight is not integer codes times one scale."""
+    """Why a row of the weight is not 8-bit integer codes times one scale; None if it is."""
     weight_format = spec.weight_format
     if weight_format is None:
         return "the weight is not stored as codes"
@@ -37,7 +37,7 @@ def not_codes_times_scale(spec: ProductSpec) -> str | None:
 
 
 def not_a_product_of_codes(spec: ProductSpec) -> str | None:
-    """Why weight and input cannot be multiplied as integers and rescaled once, after the sum."""
+    """Why weight and input cannot be multiplied as integers and rescaled once after the sum; None if they can."""
     if spec.activation is None:
         return "its input is not quantized"
     if not spec.activation.symmetric:
@@ -46,7 +46,10 @@ def not_a_product_of_codes(spec: ProductSpec) -> str | None:
 
 
 def not_straight_through(spec: ProductSpec) -> str | None:
-    """Why training on integers would lose a gradient: integer products pass it straight through to the weight."""
+    """Why training on integers would lose a gradient; None if it would not.
+
+    Integer products use the straight-through estimator, so the format must not have another gradient.
+    """
     weight_format = spec.weight_format
     if weight_format is None:
         return None
@@ -58,7 +61,7 @@ def not_straight_through(spec: ProductSpec) -> str | None:
 
 
 def rows_not_alone(spec: ProductSpec) -> str | None:
-    """Why a row of a table cannot be decoded without the others."""
+    """Why a row of a table cannot be decoded on its own; None if it can."""
     if spec.weight_format is None:
         return "the weight is not stored as codes"
     if spec.masked:
@@ -68,10 +71,10 @@ def rows_not_alone(spec: ProductSpec) -> str | None:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def native_missing() -> str | None:
-    """Why there is no native library; building it is tried once."""
+    """Why the native library is not available; None if it is. The build is attempted once per process."""
     return None if native_library() is not None else "the C kernel is not built here, or XTC_DS_NATIVE=0"
 
 
 def slow_on_cpu() -> str | None:
-    """Why products of integers do not pay on this processor."""
+    """Why integer products are not worthwhile on this processor; None if they are."""
     return None if cpu_multiplies_integers_fast() else "this processor multiplies floats faster than integers"

@@ -1,4 +1,4 @@
-"""Floats, with the weight as its codes stand for it: takes every format there is and will be."""
+"""Float products with the decoded weight. These backends support every format, built-in or registered later."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["DecodedLinear", "DecodedLookup", "FakeQuantized"]
 
 class _Floats:
     def refuses(self, spec: ProductSpec, inputs: Inputs) -> str | None:
-        """Nothing."""
+        """Always None: nothing is refused."""
         return None
 
     def instructions(self) -> str | None:
@@ -23,7 +23,7 @@ class _Floats:
 
 
 class DecodedLinear(_Floats):
-    """The decoded weight times the input as its codes stand for it."""
+    """The decoded weight times the fake-quantized input."""
 
     name = "decoded"
 
@@ -51,9 +51,9 @@ class DecodedLookup(_Floats):
 
 
 class FakeQuantized(_Floats):
-    """Training on floats: the layer quantizes weight and input itself and multiplies what their codes stand for."""
+    """Training on floats: the layer itself fake-quantizes weight and input and multiplies the results."""
 
     name = "fake quantization"
 
     def bind(self, spec: ProductSpec) -> None:
-        """No codes are kept."""
+        """Returns None: no codes are stored."""

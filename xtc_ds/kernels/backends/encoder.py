@@ -1,4 +1,4 @@
-"""Whole layers of an encoder of BERT's kind.
+"""Whole layers of BERT-like encoders.
 
 Shape legend: D = width of the model, I = inner width of the attention, F = inner width of the feed-forward.
 """
@@ -18,14 +18,14 @@ __all__ = ["EncoderSpec", "ModuleByModule", "NativeEncoder"]
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """linears: query, key, value (I, D), what follows the attention (D, I), and the feed-forward (F, D), (D, F)."""
+    """linears: query, key, value (I, D), attention output (D, I), and the two feed-forward layers (F, D), (D, F)."""
 
     linears: tuple[ProductSpec, ...]
     heads: int
 
 
 class NativeEncoder(Native):
-    """Attention, feed-forward and both normalized sums in one call."""
+    """Attention, feed-forward and both residual sums with layer normalization in one call."""
 
     def refuses(self, spec: EncoderSpec, inputs: Inputs) -> str | None:
         """See ``Backend``."""
@@ -46,16 +46,16 @@ class NativeEncoder(Native):
 
 
 class ModuleByModule:
-    """Each module on its own."""
+    """Runs each module of the layer separately."""
 
     name = "module by module"
 
     def refuses(self, spec: EncoderSpec, inputs: Inputs) -> str | None:
-        """Nothing."""
+        """Always None: nothing is refused."""
         return None
 
     def bind(self, spec: EncoderSpec) -> None:
-        """Nothing is bound."""
+        """Returns None: there is nothing to bind."""
 
     def instructions(self) -> str | None:
         """See ``Backend``."""

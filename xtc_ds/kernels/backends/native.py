@@ -1,4 +1,4 @@
-"""The kernel in C, compiled on first use: on CPUs."""
+"""Backends on the C kernel, which is compiled on first use and runs on CPUs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Native", "NativeLinear", "NativeLookup", "NativeTraining"]
 
 
 class Native:
-    """What its backends share."""
+    """What the native backends have in common."""
 
     name = "native"
 
@@ -34,7 +34,7 @@ class Native:
 
 
 class NativeLinear(Native):
-    """Products of int8 input codes and packed weight codes, exact; on "meta" it tells shapes."""
+    """Exact products of int8 input codes and packed weight codes; on the "meta" device it only infers shapes."""
 
     def refuses(self, spec: ProductSpec, inputs: Inputs) -> str | None:
         """See ``Backend``."""
@@ -52,7 +52,7 @@ class NativeLinear(Native):
 
 
 class NativeLookup(Native):
-    """Rows of a table as float32, unpacked and decoded in one pass."""
+    """Looks up rows of a table as float32, unpacking and decoding them in one pass."""
 
     def refuses(self, spec: ProductSpec, inputs: Inputs) -> str | None:
         """See ``Backend``."""
@@ -77,7 +77,7 @@ class NativeLookup(Native):
         def find(ids: Tensor, table: TableOperands) -> Tensor:
             flat, (packed, scale, zero) = ids.reshape(-1), table.packed_table()
             found = lookup(flat, packed, weight_format, (rows, columns), scale, zero)
-            if found is None:  # traced, or ids that torch has a word for
+            if found is None:  # while tracing, or for invalid ids, for which torch raises the error
                 found = table.decoded_rows(flat)
             return found.view(*ids.shape, -1)
 
@@ -85,7 +85,7 @@ class NativeLookup(Native):
 
 
 class NativeTraining(Native):
-    """The same products in training, of codes that are made anew after each step; gradients go straight through."""
+    """The same products in training: codes are recomputed after each step, gradients are straight-through."""
 
     def refuses(self, spec: ProductSpec, inputs: Inputs) -> str | None:
         """See ``Backend``."""

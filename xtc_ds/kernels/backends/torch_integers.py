@@ -1,4 +1,4 @@
-"""Codes in plain torch: always there, on every device."""
+"""Products and look-ups of codes in plain torch: no compiled kernel needed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Torch:
 
 
 class TorchIntegerLinear(_Torch):
-    """Int8 codes of the weight, unpacked once and kept, times int8 codes of the input."""
+    """Int8 codes of the weight, unpacked once and cached, times int8 codes of the input."""
 
     def refuses(self, spec: ProductSpec, inputs: Inputs) -> str | None:
         """See ``Backend``."""
@@ -35,14 +35,14 @@ class TorchIntegerLinear(_Torch):
 
         def product(x: Tensor, layer: LinearOperands) -> Tensor:
             bias, range_ = layer.float_operands()
-            # Unpacking bits is slow without a kernel: int8 codes are kept whatever the runtime.
+            # Unpacking bits is slow without a kernel, so the int8 codes are cached whatever the runtime.
             return linear_on_codes(x, layer.encoded(keep=True), activation, range_, bias)
 
         return product
 
 
 class TorchLookup(_Torch):
-    """Rows of a table, of which alone the codes are unpacked and decoded."""
+    """Looks up rows of a table; only the codes of these rows are unpacked and decoded."""
 
     name = "torch"
 
@@ -56,7 +56,7 @@ class TorchLookup(_Torch):
 
 
 class TorchIntegerTraining(_Torch):
-    """The same products in training, where the library of the device is faster with integers than with floats."""
+    """The same products in training, on devices whose library multiplies integers faster than floats."""
 
     def refuses(self, spec: ProductSpec, inputs: Inputs) -> str | None:
         """See ``Backend``."""

@@ -1,4 +1,4 @@
-"""Triton's kernels: on NVIDIA GPUs since Ampere, and on CPUs in Triton's interpreter. Imports no Triton itself."""
+"""Triton kernels for NVIDIA GPUs (Ampere or newer) and for CPUs in Triton's interpreter. Does not import Triton."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["TritonLinear"]
 
 
 class TritonLinear:
-    """Packed weight codes times input codes or, where inputs are not quantized, times half-precision floats."""
+    """Packed weight codes times input codes or, if inputs are not quantized, times half-precision floats."""
 
     name = "Triton"
 
@@ -55,7 +55,7 @@ def _input_refused(spec: ProductSpec, inputs: Inputs) -> str | None:
         if 2 <= spec.activation.bits <= 8 and inputs.dtype in (torch.float16, torch.bfloat16, torch.float32):
             return None
         return f"inputs of {inputs.dtype}, quantized to {spec.activation.bits} bits, are not taken"
-    # Floats times codes run in half precision alone: the matrix units round float32 to fewer bits.
+    # Floats times codes run only in half precision: the tensor cores round float32 to fewer bits.
     if inputs.dtype not in (torch.float16, torch.bfloat16):
         return f"inputs that are not quantized must be in half precision, not {inputs.dtype}"
     if spec.unpacked:
@@ -63,7 +63,7 @@ def _input_refused(spec: ProductSpec, inputs: Inputs) -> str | None:
     return "a gradient of the input is asked for" if inputs.needs_grad else None
 
 
-# The operators must be there before a graph is built, which must not trace their import.
+# The operators must be registered before a graph is built; the decorator keeps torch.compile from tracing the import.
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _load() -> bool:
     importlib.import_module("xtc_ds.kernels.triton.packed")

@@ -9,15 +9,15 @@
 #include "layout.h"
 
 #define ATTENTION_ROWS 6    /* queries that the register tile holds */
-#define ATTENTION_COLUMNS 64 /* and its columns: keys, or features */
+#define ATTENTION_COLUMNS 64 /* columns of the register tile: keys or features */
 
-/* Strides in elements of batch, head and token; features lie side by side. */
+/* Strides of batch, head and token, in elements; features are contiguous. */
 struct heads {
     const float *data;
     int64_t batch, head, token;
 };
 
-/* mask: bytes, not 0 where a query sees a key, or NULL; strides of batch, head, query and key. */
+/* mask: bytes, nonzero where a query may attend to a key, or NULL; mask_strides: batch, head, query and key. */
 struct attention {
     struct heads q, k, v;
     const uint8_t *mask;
@@ -29,13 +29,13 @@ struct attention {
 
 static inline int64_t padded_keys(int64_t keys) { return (keys + ATTENTION_COLUMNS - 1) / ATTENTION_COLUMNS * ATTENTION_COLUMNS; }
 
-/* Floats that one thread needs: the keys transposed, and the scores of a tile of queries. */
+/* Scratch floats that one thread needs: the transposed keys, and the scores of one tile of queries. */
 static inline int64_t attention_floats(int64_t keys, int64_t features) { return (features + ATTENTION_ROWS) * padded_keys(keys); }
 
 #if XTC_X86
 #define EACH_ROW(F) F(0) F(1) F(2) F(3) F(4) F(5)
 
-/* c (rows, 64 or 32) = a (rows, depth) times b (depth, 64 or 32); up to 6 rows, those past the last are computed twice. */
+/* c (rows, 64 or 32) = a (rows, depth) times b (depth, 64 or 32); up to 6 rows. Missing rows repeat the last and are not stored. */
 #define TILE_4(r) __m512 w##r = _mm512_setzero_ps(), x##r = w##r, y##r = w##r, z##r = w##r;
 #define TILE_2(r) __m512 w##r = _mm512_setzero_ps(), x##r = w##r;
 #define STEP_4(r)                                                                                                               \
@@ -80,14 +80,14 @@ F512 static void times_32(const float *a, int64_t a_row, int rows, const float *
     EACH_ROW(KEEP_2)
 }
 
-/* e to the x for x <= 0, to one unit in the last place; 0 below -104. */
+/* e to the power x for x <= 0, with an error of at most one unit in the last place; 0 for x below -104. */
 F512 static inline __m512 exp_of(__m512 x)
 {
-    x = _mm512_max_ps(_mm512_set1_ps(-104.0f), x); /* of a number and NaN, the second is taken: NaN stays */
+    x = _mm512_max_ps(_mm512_set1_ps(-104.0f), x); /* if one operand is NaN, max returns the second: NaN is kept */
     const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
     r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
-    /* The series of Taylor up to r**7, |r| <= ln(2) / 2. */
+    /* Taylor series up to r**7, |r| <= ln(2) / 2. */
     __m512 p = _mm512_set1_ps(1.0f / 5040);
     p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 720));
     p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 120));
@@ -99,7 +99,10 @@ F512 static inline __m512 exp_of(__m512 x)
     return _mm512_scalef_ps(p, n);
 }
 
-/* Scores of one query to exp(scale * score - largest), hidden keys to 0; returns their sum. A query that sees nothing gets 0. */
+/*
+ * Replaces the scores of one query by exp(scale * score - largest), and by 0 for masked keys; returns their sum. Everything is 0
+ * for a query whose keys are all masked.
+ */
 F512 static float exponents(float *scores, int64_t keys, float scale, const uint8_t *mask, int64_t mask_key)
 {
     const __m512 hidden = _mm512_set1_ps(-INFINITY), factor = _mm512_set1_ps(scale);
@@ -130,7 +133,7 @@ F512 static float exponents(float *scores, int64_t keys, float scale, const uint
     return _mm512_reduce_add_ps(sum);
 }
 
-/* Keys (K, D) as (D, padded K); 0 behind the last. */
+/* Transposes keys (K, D) to (D, padded K); the padding is 0. */
 static void transpose_keys(const float *k, int64_t token, int64_t keys, int64_t features, float *out)
 {
     const int64_t width = padded_keys(keys);
@@ -140,7 +143,7 @@ static void transpose_keys(const float *k, int64_t token, int64_t keys, int64_t 
                 out[d * width + key] = key < keys ? k[key * token + d] : 0;
 }
 
-/* Queries [first, last) of one head. scratch: attention_floats, the keys already in it. */
+/* Attention of the queries [first, last) of one head. scratch: attention_floats, beginning with the transposed keys. */
 F512 static void attend(const struct attention *t, int64_t batch, int64_t head, int64_t first, int64_t last, float *scratch)
 {
     const int64_t width = padded_keys(t->keys), y_row = t->heads * t->features;
@@ -160,7 +163,7 @@ F512 static void attend(const struct attention *t, int64_t batch, int64_t head, 
         for (int64_t d = 0; d < t->features; d += t->features % 64 ? 32 : 64)
             (t->features % 64 ? times_32 : times_64)(scores, width, rows, v + d, t->v.token, t->keys, y + d, y_row);
         for (int row = 0; row < rows; row++) {
-            const __m512 share = _mm512_set1_ps(sums[row] > 0 ? 1 / sums[row] : sums[row]); /* NaN stays */
+            const __m512 share = _mm512_set1_ps(sums[row] > 0 ? 1 / sums[row] : sums[row]); /* keeps NaN */
             for (int64_t d = 0; d < t->features; d += 16)
                 _mm512_storeu_ps(y + row * y_row + d, _mm512_mul_ps(_mm512_loadu_ps(y + row * y_row + d), share));
         }

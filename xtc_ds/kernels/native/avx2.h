@@ -6,8 +6,8 @@
 
 #if XTC_X86
 /*
- * AVX2: u8 x s8 pairs go through 16-bit sums, which hold 2 x 255 x 15 of 4-bit weights and less; 8-bit weights would
- * saturate there, so they are widened first.
+ * AVX2 adds pairs of u8 x s8 products in 16 bits. Weights of up to 4 bits fit: at most 2 x 255 x 15. 8-bit weights would
+ * saturate, so they are widened to 16 bits first.
  */
 __attribute__((target("avx2"))) static void
 panel_avx2(const uint8_t *u8, int64_t stride, int rows, const uint8_t *panel, int64_t blocks, int bits, int32_t *acc)

@@ -1,4 +1,4 @@
-"""Compiling the kernel with the system's C compiler, once per source and machine."""
+"""Compiles the kernel with the system's C compiler, once per version of the source and machine."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ __all__ = ["CompilerError", "build_library", "cache_folder", "find_compiler"]
 
 _SOURCE_FOLDER = Path(__file__).parent
 _MAIN = "xtc_kernels.c"
-# Contraction would fuse a product and a sum into one rounding: other bits than the reference's.
+# Contraction would fuse a product and a sum into one rounding, and results would differ from the reference.
 _FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-ffp-contract=off", "-fvisibility=default")
-# Without OpenMP the kernel runs on one thread.
+# Tried in this order; without OpenMP the kernel runs on one thread.
 _THREADING = (("-fopenmp",), ())
 _TIMEOUT_SECONDS = 120
 
 
 class CompilerError(Exception):
-    """There is no C compiler, or it fails; the message says which and why."""
+    """There is no C compiler, or compiling failed; the message names the compiler and the reason."""
 
 
 def build_library() -> Path:
-    """The compiled library, from the cache if it is there. Raises CompilerError."""
+    """Path of the compiled library, from the cache if it was built before. Raises CompilerError."""
     compiler = find_compiler()
-    # Read once, so that what is compiled is what the name says even where the source is changed meanwhile.
+    # Read once, so that the compiled source matches the hash in the name even if the files change meanwhile.
     sources = {file.name: file.read_bytes() for file in sorted(_SOURCE_FOLDER.glob("*.[ch]"))}
     target = cache_folder() / f"xtc_kernels-{_fingerprint(compiler, sources)}.so"
     if target.exists():
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Several processes may build at once; each puts a whole file in place.
+        # Several processes may build at the same time; each moves a complete file into place.
         with tempfile.TemporaryDirectory(prefix="xtc_ds-build-") as folder, whole_file(target) as built:
             for name, content in sources.items():
                 (Path(folder) / name).write_bytes(content)
@@ -51,14 +51,14 @@ def build_library() -> Path:
 
 
 def cache_folder() -> Path:
-    """Where compiled libraries are kept: ``XTC_DS_CACHE``, else the user's cache folder."""
+    """Folder of the compiled libraries: ``XTC_DS_CACHE`` if set, else the user's cache folder."""
     if given := os.environ.get("XTC_DS_CACHE"):
         return Path(given)
     return platformdirs.user_cache_path("xtc_ds")
 
 
 def find_compiler() -> list[str]:
-    """``CC``, else cc, gcc or clang. Raises CompilerError if there is none."""
+    """The compiler command: ``CC`` if set, else the first of cc, gcc and clang. Raises CompilerError if none exists."""
     if given := os.environ.get("CC"):
         command = shlex.split(given)
         if command and shutil.which(command[0]):

@@ -1,10 +1,10 @@
-/* Codes as the values that they stand for. */
+/* Decodes rows of codes to floats. */
 #ifndef XTC_DECODE_H
 #define XTC_DECODE_H
 
 #include "layout.h"
 
-/* Rounds to nearest, ties to even; NaN stays NaN. */
+/* float32 to bfloat16: rounds to nearest, ties to even; NaN stays NaN. */
 static inline uint16_t bf16_of(float value)
 {
     uint32_t bits;

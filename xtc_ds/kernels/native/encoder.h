@@ -1,11 +1,11 @@
 /*
- * A whole layer of an encoder in float32, normalized after its sums, as BERT's:
+ * A whole encoder layer in float32 with layer normalization after the residual sums, as in BERT:
  *
  *     h = norm(x + attended(attention(query(x), key(x), value(x))));  y = norm(h + down(gelu(up(h))))
  *
- * Two steps with one meeting of the threads between them. First some samples and one head at a time: query, key and value of
- * the head, and its attention. Then some tokens at a time, from the rounding of what was attended to the end. What lies
- * between the products of a step never leaves the cache of the thread's processor.
+ * A layer runs in two steps with a barrier between them. The first step processes one head of a few samples at a time: query,
+ * key and value of the head, and its attention. The second step processes a few tokens at a time, from the quantization of the
+ * attention's result to the end of the layer. Intermediate results of a step stay in the cache of the thread's core.
  */
 #ifndef XTC_ENCODER_H
 #define XTC_ENCODER_H
@@ -17,7 +17,7 @@
 #include "threads.h"
 #include "wide.h"
 
-/* One call: x and y (batches, tokens, width). codes: of a layer's input; context: what was attended. */
+/* One call. x and y: (batches, tokens, width). codes: the quantized input of a layer. context: the results of its attention. */
 struct encoder_run {
     const struct xtc_encoder *const *layers;
     int64_t count, batches, tokens, width;
@@ -29,7 +29,7 @@ struct encoder_run {
 };
 
 #if XTC_X86
-/* Rows x_row apart as the inputs of a layer. */
+/* Quantizes rows, which lie x_row floats apart, as the input of layer w. */
 static struct codes quantize_rows(const struct xtc_weight *w, const float *x, int64_t x_row, int64_t tokens, struct codes c)
 {
     c.stride = stride_of(w->inputs);
@@ -39,7 +39,7 @@ static struct codes quantize_rows(const struct xtc_weight *w, const float *x, in
     return c;
 }
 
-/* Outputs [first, last) of a layer into y, rows y_row apart; its column 0 is `first`. */
+/* Writes the outputs [first, last) of a layer to y, whose rows are y_row apart and whose column 0 is output `first`. */
 static void multiply(const struct xtc_weight *w, const struct codes *x, int64_t tokens, int64_t first, int64_t last, float *y, int64_t y_row,
                      int gelu)
 {
@@ -49,7 +49,7 @@ static void multiply(const struct xtc_weight *w, const struct codes *x, int64_t 
     product_vnni(&t, first / PANEL, panels_of(last));
 }
 
-/* One head of samples [first, last). */
+/* The first step for one head of the samples [first, last). own: scratch memory of the thread. */
 static void first_step(const struct encoder_run *r, const struct xtc_encoder *e, int64_t head, int64_t first, int64_t last, uint8_t *own)
 {
     const int64_t D = e->query.outputs / e->heads, tokens = (last - first) * r->tokens, from = head * D, place = first * r->tokens;
@@ -69,11 +69,11 @@ static void first_step(const struct encoder_run *r, const struct xtc_encoder *e,
     }
 }
 
-/* Tokens [first, last) of all samples of a layer, and their codes for the layer after it. */
+/* The second step for the tokens [first, last), counted over all samples; also quantizes the result for the next layer. */
 static void second_step(const struct encoder_run *r, int64_t layer, int64_t first, int64_t last, uint8_t *own)
 {
     const struct xtc_encoder *e = r->layers[layer];
-    const float *x = (layer ? r->y : r->x) + first * r->width; /* from the second layer on, y is written over */
+    const float *x = (layer ? r->y : r->x) + first * r->width; /* from the second layer on, y is overwritten in place */
     const int64_t tokens = last - first, width = r->width, hidden = e->down.inputs;
     float *h = (float *)(void *)own, *inner = (float *)(void *)(own + in_lines(4 * TOKENS_OF_A_STEP * width)), *y = r->y + first * width;
     own += in_lines(4 * TOKENS_OF_A_STEP * width) + in_lines(4 * TOKENS_OF_A_STEP * inner_row(e));
@@ -103,7 +103,7 @@ static void run_encoder(struct encoder_run *r, uint8_t *scratch, int threads)
     r->context = (float *)(void *)scratch;
     scratch += most_of(r->layers, r->count, all_tokens, context_bytes);
     const int team = workers(all_tokens * r->width * r->width, threads);
-    /* Pieces of the same size, as many as all threads have the same number of. */
+    /* Pieces of equal size; their number is a multiple of the number of threads. */
     const int64_t pieces = ((all_tokens + TOKENS_OF_A_STEP - 1) / TOKENS_OF_A_STEP + team - 1) / team * team;
     const int64_t piece = (all_tokens + pieces - 1) / pieces;
     int arrived = 0;

@@ -1,4 +1,4 @@
-"""Whole layers of an encoder of BERT's kind in one call: attention, feed-forward and both normalized sums."""
+"""Whole layers of BERT-like encoders in one call: attention, feed-forward, and both residual sums with layer norm."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xtc_ds.kernels.native.linear import STORED
 
 __all__ = ["EncoderLayer", "run_layers"]
 
-# Memory for so many tokens is kept from call to call, and no more.
+# A batch is processed in chunks of this many tokens, so that the scratch memory kept between calls stays bounded.
 _TOKENS_AT_ONCE = 4096
 _POINTER, _SIZE, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_float
 
@@ -40,8 +40,8 @@ class _Encoder(ctypes.Structure):
 class EncoderLayer:
     """One layer for ``run_layers``.
 
-    linears: query, key, value, what follows the attention, and the two of the feed-forward, GELU between them.
-    norms: weight and bias (D,) of the first sum, then of the second, contiguous float32. eps: of both.
+    linears: query, key, value, attention output, and the two feed-forward layers, with GELU between them.
+    norms: weight and bias (D,) of the first layer norm, then of the second, contiguous float32. eps: of both norms.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class EncoderLayer:
 
     @staticmethod
     def shares_input(linears: tuple[TiledLayer, ...]) -> bool:
-        """Whether query, key and value quantize their input in one way: the kernel does it once for all three."""
+        """Whether query, key and value quantize their input equally, as the kernel quantizes once for all three."""
         return len({(linear.x_bits, linear.x_scale) for linear in linears[:3]}) == 1
 
 
 def run_layers(layers: Sequence[EncoderLayer], x: Tensor, mask: Tensor | None) -> Tensor:
-    """The output of ``layers``, one after the other, for ``x`` (B, T, D), contiguous float32.
+    """Run ``layers`` in sequence on ``x`` (B, T, D), contiguous float32; returns (B, T, D).
 
-    mask: bool, (B or 1, 1, T or 1, T), True where a query sees a key.
+    mask: bool, (B or 1, 1, T or 1, T), True where a query may attend to a key.
     """
     library = native_library()
     assert library is not None, "callers ask for the library first"

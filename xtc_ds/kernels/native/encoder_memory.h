@@ -1,11 +1,11 @@
-/* What an encoder's layer is made of, and the memory that it works in. */
+/* The data structures of an encoder layer, and the layout of its scratch memory. */
 #ifndef XTC_ENCODER_MEMORY_H
 #define XTC_ENCODER_MEMORY_H
 
 #include "attention.h"
 #include "layout.h"
 
-/* A linear layer. tiles, sums: made by xtc_tile. x_scale: of a static range; negative: one per token. */
+/* A linear layer. tiles, sums: from xtc_tile. x_scale: scale of a static input range; negative for one dynamic scale per token. */
 struct xtc_weight {
     const uint8_t *tiles;
     const int32_t *sums;
@@ -15,7 +15,7 @@ struct xtc_weight {
     float x_scale;
 };
 
-/* query, key and value have the same x_bits and x_scale. norms: weight and bias of the first, then of the second. */
+/* query, key and value have the same x_bits and x_scale. norms: weight and bias of the first layer norm, then of the second. */
 struct xtc_encoder {
     struct xtc_weight query, key, value, attended, up, down;
     const float *norms[4];
@@ -23,10 +23,10 @@ struct xtc_encoder {
     int32_t heads;
 };
 
-#define TOKENS_OF_A_STEP 64    /* tokens of the second step: what is between up and down fits the cache */
-#define TOKENS_OF_A_HEAD 128   /* tokens of the first: as many samples as make these */
+#define TOKENS_OF_A_STEP 64    /* tokens per piece of the second step: the hidden features between up and down fit the cache */
+#define TOKENS_OF_A_HEAD 128   /* tokens per piece of the first step: as many samples as fit in this many tokens */
 
-/* Rounded inputs of a layer. */
+/* Quantized inputs of a layer. */
 struct codes {
     uint8_t *u8;
     int32_t *sums;
@@ -34,7 +34,7 @@ struct codes {
     int64_t stride;
 };
 
-/* What the threads of a layer have done, on a line of the cache of its own. */
+/* Progress counters of the threads in one layer, on a cache line of their own. */
 struct progress {
     int64_t heads, tokens;
     int32_t first, second;
@@ -44,7 +44,7 @@ struct progress {
 static inline int64_t in_lines(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 static inline int64_t codes_bytes(int64_t tokens, int64_t inputs) { return in_lines(tokens * stride_of(inputs)) + 2 * in_lines(4 * tokens); }
 
-/* Memory for the codes of some tokens; moves `memory` behind it. */
+/* Takes memory for the codes of `tokens` tokens from `memory` and advances it. */
 static struct codes codes_in(uint8_t **memory, int64_t tokens, int64_t inputs)
 {
     uint8_t *u8 = *memory, *sums = u8 + in_lines(tokens * stride_of(inputs)), *scales = sums + in_lines(4 * tokens);
@@ -52,7 +52,7 @@ static struct codes codes_in(uint8_t **memory, int64_t tokens, int64_t inputs)
     return (struct codes){u8, (int32_t *)(void *)sums, (float *)(void *)scales, stride_of(inputs)};
 }
 
-/* Without the first ones. */
+/* The codes from `token` on. */
 static inline struct codes codes_from(const struct codes *c, int64_t token)
 {
     return (struct codes){c->u8 + token * c->stride, c->sums + token, c->scales + token, c->stride};
@@ -60,7 +60,7 @@ static inline struct codes codes_from(const struct codes *c, int64_t token)
 
 static inline int64_t samples_at_once(int64_t tokens) { return tokens < TOKENS_OF_A_HEAD ? TOKENS_OF_A_HEAD / tokens : 1; }
 
-/* From one token to the next between up and down: rows that are a power of two apart would share few lines of the cache. */
+/* Row stride of the hidden features between up and down: with a power of two, rows would compete for few cache sets. */
 static inline int64_t inner_row(const struct xtc_encoder *e) { return e->down.inputs + 16; }
 
 static int64_t most_inputs(const struct xtc_encoder *e)
@@ -69,7 +69,7 @@ static int64_t most_inputs(const struct xtc_encoder *e)
     return some > e->down.inputs ? some : e->down.inputs;
 }
 
-/* Bytes of a thread's own memory in the first and in the second step. */
+/* Bytes of a thread's scratch memory in the first and in the second step. */
 static int64_t first_step_bytes(const struct xtc_encoder *e, int64_t tokens)
 {
     const int64_t features = e->query.outputs / e->heads;
@@ -88,7 +88,7 @@ static int64_t own_bytes(const struct xtc_encoder *e, int64_t tokens)
     return in_lines(one > two ? one : two);
 }
 
-/* The most that any layer needs of what `of` says. */
+/* The maximum of `of` over all layers. */
 static int64_t most_of(const struct xtc_encoder *const *layers, int64_t count, int64_t tokens, int64_t of(const struct xtc_encoder *, int64_t))
 {
     int64_t most = 0;

@@ -1,10 +1,10 @@
-/* Gradients of a product of codes, ready to be multiplied with the codes as bfloat16. */
+/* Multiplies gradients with the scales of codes and rounds them to bfloat16, for products with the codes in bfloat16. */
 #ifndef XTC_GRADIENT_H
 #define XTC_GRADIENT_H
 
 #include "decode.h"
 
-/* One row: times `of_row` into by_row, times of_column[i] into by_column; each may be NULL. Rounded once. */
+/* One row: grad * of_row into by_row, grad[i] * of_column[i] into by_column, each rounded once. Either output may be NULL. */
 static inline __attribute__((always_inline)) void scale_row(const float *restrict grad, int64_t columns, float of_row,
                                                             const float *restrict of_column, uint16_t *restrict by_row,
                                                             uint16_t *restrict by_column)

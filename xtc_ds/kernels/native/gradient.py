@@ -13,9 +13,9 @@ __all__ = ["scaled_gradients"]
 def scaled_gradients(
     grad_TO: Tensor, of_row_T: Tensor | None, of_column_O: Tensor | None
 ) -> tuple[Tensor | None, Tensor | None]:
-    """float32 ``grad_TO`` times the scale of each row and, apart from that, of each column: bfloat16, rounded once.
+    """Returns float32 ``grad_TO`` times the row scales, and ``grad_TO`` times the column scales, as bfloat16 (T, O).
 
-    None where no scale is given.
+    Each product is rounded once. A result is None if its scales are None.
     """
     library = native_library()
     assert library is not None, "callers ask for the library first"

@@ -1,4 +1,4 @@
-/* Rows of inputs as codes, on several threads. */
+/* Quantizes rows of inputs, on several threads. */
 #ifndef XTC_INPUTS_H
 #define XTC_INPUTS_H
 
@@ -28,9 +28,9 @@ static void quantize_token(const struct input *in, int64_t token)
 }
 
 /*
- * x (T, I), contiguous, float32 or (is_bf16) bfloat16, as symmetric codes of `bits` bits: u8 (T, stride_of(I)) = code + 128,
- * their sums (T) and scales (T). fixed_scale: of a static range; negative: one per token. Returns 0, or -1 where an argument is
- * out of range.
+ * Quantizes x (T, I), contiguous, float32 or, if is_bf16, bfloat16, to symmetric codes of `bits` bits: u8 (T, stride_of(I)) =
+ * code + 128, their row sums (T) and scales (T). fixed_scale: scale of a static range; negative for one dynamic scale per token.
+ * Returns 0, or -1 if an argument is out of range.
  */
 int xtc_quantize(const void *x, int is_bf16, int64_t tokens, int64_t inputs, int bits, float fixed_scale, uint8_t *u8, int32_t *sums,
                  float *scales, int threads, int path)

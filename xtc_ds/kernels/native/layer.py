@@ -22,8 +22,8 @@ _local = threading.local()
 class TiledLayer:
     """``layer(x)`` quantizes ``x`` (T, I) and multiplies it with a tiled weight.
 
-    scale: float32 (O,). bias: (O,) or None. x_bits: of the symmetric input codes. x_scale: of a static range; None:
-        one per token.
+    scale: float32 (O,). bias: (O,) or None. x_bits: bits of the symmetric input codes. x_scale: scale of a static
+        input range; None for one dynamic scale per token.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class TiledLayer:
             self.scale.data_ptr(),
             None if self.bias is None else self.bias.data_ptr(),
         )
-        self._scratch_size = (-1, 0)  # of so many tokens
+        self._scratch_size = (-1, 0)  # (number of tokens, bytes)
         self._after = (weight.inputs, self.outputs, weight.bits, mul, off)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(T, I), float32 or bfloat16, to (T, O) of the same type."""
+        """Map ``x`` (T, I), float32 or bfloat16, to (T, O) of the same dtype."""
         tokens = x.shape[0]
         x = x if x.is_contiguous() else x.contiguous()
         y = torch.empty((tokens, self.outputs), dtype=x.dtype)

@@ -1,10 +1,11 @@
 /*
- * How inputs and weights lie in memory, sizes of the kernels, and which instructions there are.
+ * Memory layout of inputs and weights, block sizes of the kernels, and detection of instruction sets.
  *
- * Inputs become u8 = code + 128, because the VNNI product takes unsigned times signed. A weight is w = mul * c + off with
- * c its stored value, so with S = sum over K:   S(code * w) = mul * S(u8 * c) + off * S(u8) - 128 * S(w).
+ * Inputs are stored as u8 = code + 128, because the VNNI instruction multiplies unsigned by signed bytes. A weight code is
+ * w = mul * c + off with c its stored value, so with S = sum over K:   S(code * w) = mul * S(u8 * c) + off * S(u8) - 128 * S(w).
  *
- * Weight layout ("tiles"): outputs in panels of 16, inputs in steps of 4; a tile is 16 outputs x 4 inputs, byte 4 * n + k.
+ * Weight layout ("tiles"): outputs in panels of 16, inputs in steps of 4; a tile is 16 outputs x 4 inputs, with output n and
+ * input k of the tile in byte 4 * n + k.
  * One 64-byte block holds 8 / bits consecutive tiles: tile j of the block lies in bits [j * bits, (j + 1) * bits) of every byte.
  * Inputs are padded to whole blocks; the padded u8 are 0, so what the weights hold there does not matter.
  */
@@ -25,21 +26,21 @@
 
 #define PANEL 16           /* outputs of a tile */
 #define BLOCK 64           /* bytes of a block */
-#define QUAD (4 * PANEL)   /* outputs that the kernel for few tokens computes at once */
-#define QUAD_ROWS 4        /* and its tokens */
+#define QUAD (4 * PANEL)   /* outputs that the innermost kernel computes at once */
+#define QUAD_ROWS 4        /* tokens that it computes at once */
 
-/* Four u8 at any address. */
+/* Four u8 at an address of any alignment. */
 #if defined(__GNUC__) || defined(__clang__)
 typedef int32_t __attribute__((may_alias, aligned(1))) loose_int32;
 #endif
 
-/* Inlined into functions of every target, so that each compiles it with its own instructions. */
+/* Inlined into the functions of each target, so that it is compiled with that target's instructions. */
 #define INLINED static inline __attribute__((always_inline))
 
 #if XTC_X86
 #define F512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,fma")))
 #define VNNI_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,fma,avx512vnni")))
-/* The first `left` of 16. */
+/* Mask of the first `left` of 16 lanes. */
 #define INSIDE(left) ((left) >= 16 ? (__mmask16)0xFFFF : (__mmask16)((1u << (left)) - 1))
 #endif
 
@@ -61,7 +62,7 @@ int xtc_best_path(void)
 
 static inline int64_t inputs_per_block(int bits) { return 4 * (8 / bits); }
 static inline int64_t blocks_of(int64_t inputs, int bits) { return (inputs + inputs_per_block(bits) - 1) / inputs_per_block(bits); }
-/* Bytes from one token's u8 to the next: enough for whole blocks of any number of bits. */
+/* Bytes from the u8 of one token to those of the next: whole blocks for every number of bits. */
 static inline int64_t stride_of(int64_t inputs) { return (inputs + 31) / 32 * 32; }
 static inline int64_t panels_of(int64_t outputs) { return (outputs + PANEL - 1) / PANEL; }
 

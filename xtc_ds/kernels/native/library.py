@@ -7,7 +7,7 @@ import logging
 import os
 from functools import cache
 
-# Before the library is loaded: it shares OpenMP's threads with torch, which must bring them first.
+# Imported before the library is loaded: both share one OpenMP runtime, which torch must load first.
 import torch  # noqa: F401
 
 from xtc_ds.kernels.native.build import CompilerError, build_library
@@ -29,7 +29,7 @@ class Library:
         if library.xtc_abi() != _ABI:
             raise CompilerError(f"{file} is of another version; delete it")
         self.path: int = library.xtc_best_path()
-        #: whether attention, GELU and normalized sums are there for this processor
+        #: whether attention, GELU and add + layer norm are supported on this processor
         self.has_encoder: bool = self.path == _PATHS.index("AVX-512 VNNI")
         self.tiles_bytes = library.xtc_tiles_bytes
         self.tiles_bytes.restype, self.tiles_bytes.argtypes = _SIZE, [_SIZE, _SIZE, _INT]
@@ -85,7 +85,7 @@ class Library:
 
     @property
     def path_name(self) -> str:
-        """The instructions in use, for people."""
+        """Display name of the instruction set in use."""
         return _PATHS[self.path]
 
 
@@ -99,6 +99,6 @@ def native_library() -> Library | None:
         return None
     try:
         return Library(str(build_library()))
-    except (CompilerError, OSError, AttributeError) as error:  # AttributeError: a library of something else
+    except (CompilerError, OSError, AttributeError) as error:  # AttributeError: the file is some other library
         logger.warning("no native kernel (%s); packed layers run on torch's integer product instead", error)
         return None

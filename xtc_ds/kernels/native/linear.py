@@ -1,4 +1,4 @@
-"""A linear layer on tiles: the weight in the kernel's own layout, with the bits that its codes need.
+"""A linear layer on tiles: the weight in the kernel's own layout, in the fewest bits that hold its codes.
 
 Shape legend: T = tokens, I = input features, O = output features.
 """
@@ -15,16 +15,16 @@ from xtc_ds.kernels.native.library import native_library
 
 __all__ = ["STORED", "InputCodes", "TiledWeight", "quantize_input", "tile_rows", "tile_weight", "tiled_product"]
 
-# A weight code is mul * c + off of its stored value c. Bits: (mul, off, smallest code, largest code).
+# Weight code = mul * c + off, with c the stored value. Per number of bits: (mul, off, smallest code, largest code).
 STORED = {1: (2, -1, -1, 1), 2: (1, -1, -1, 2), 4: (1, -8, -8, 7), 8: (1, 0, -128, 127)}
 _SCALE_PER_TOKEN = -1.0
 
 
 @dataclass(frozen=True)
 class TiledWeight:
-    """tiles: uint8, in the layout of ``xtc_kernels.c``. sums: int32 (O,), of the codes of each output.
+    """tiles: uint8, in the layout described in ``layout.h``. sums: int32 (O,), sum of the codes of each output.
 
-    bits: 1, 2, 4 or 8, what one stored code takes.
+    bits: bits per stored code: 1, 2, 4 or 8.
     """
 
     tiles: Tensor
@@ -34,7 +34,7 @@ class TiledWeight:
 
     @staticmethod
     def empty(outputs: int, inputs: int, bits: int) -> TiledWeight:
-        """Memory for the tiles of a weight (O, I), to be filled by ``tile_rows``."""
+        """Uninitialized tiles of a weight (O, I), to be filled by ``tile_rows``."""
         library = native_library()
         assert library is not None, "callers ask for the library first"
         tiles = torch.empty(library.tiles_bytes(outputs, inputs, bits), dtype=torch.uint8)
@@ -44,13 +44,13 @@ class TiledWeight:
     def bits_of(weight_format: WeightFormat) -> int:
         """The fewest bits that hold the format's codes."""
         if weight_format.name == "binary":
-            return 1  # the only grid without a zero
+            return 1  # the only format whose codes do not include 0
         low, high = weight_format.code_range
         return next(bits for bits, (_, _, least, most) in STORED.items() if bits > 1 and least <= low and high <= most)
 
 
 def tile_weight(codes: Tensor, weight_format: WeightFormat) -> TiledWeight:
-    """int8 ``codes`` (O, I) of a format on a grid around zero, as tiles."""
+    """Convert int8 ``codes`` (O, I) of a format whose values are codes times a scale to tiles."""
     outputs, inputs = codes.shape
     weight = TiledWeight.empty(outputs, inputs, TiledWeight.bits_of(weight_format))
     tile_rows(codes, weight, 0)
@@ -58,7 +58,7 @@ def tile_weight(codes: Tensor, weight_format: WeightFormat) -> TiledWeight:
 
 
 def tile_rows(codes: Tensor, weight: TiledWeight, first: int) -> None:
-    """Fill the tiles of rows ``first`` (a multiple of 16) and following from their int8 ``codes`` (rows, I)."""
+    """Fill the tiles of the rows from ``first`` (a multiple of 16) on with their int8 ``codes`` (rows, I)."""
     library = native_library()
     assert library is not None, "callers ask for the library first"
     codes, (rows, inputs) = codes.contiguous(), codes.shape
@@ -71,9 +71,9 @@ def tile_rows(codes: Tensor, weight: TiledWeight, first: int) -> None:
 
 @dataclass(frozen=True)
 class InputCodes:
-    """Symmetric codes of an input (T, I), as the kernel takes them.
+    """Symmetric codes of an input (T, I) in the kernel's layout.
 
-    u8: uint8 (T, padded I), code + 128; padding is 0. sums: int32 (T,), of u8. scale: float32 (T,).
+    u8: uint8 (T, padded I), code + 128; padding is 0. sums: int32 (T,), row sums of u8. scale: float32 (T,).
     """
 
     u8: Tensor
@@ -87,10 +87,10 @@ class InputCodes:
 
 
 def quantize_input(x: Tensor, bits: int, scale: float | None = None, path: int | None = None) -> InputCodes:
-    """``x`` (T, I), float32 or bfloat16, as symmetric codes of ``bits`` bits.
+    """Quantize ``x`` (T, I), float32 or bfloat16 (others are cast to float32), to symmetric codes of ``bits`` bits.
 
-    scale: of a static range; None: one per token. path: which instructions to use (0 portable, 1 AVX2,
-    2 AVX-512 VNNI); None: the best of this processor.
+    scale: scale of a static range; None for one dynamic scale per token. path: instruction set (0 portable, 1 AVX2,
+    2 AVX-512 VNNI); None for the best one of this processor.
     """
     library = native_library()
     assert library is not None, "callers ask for the library first"
@@ -119,7 +119,10 @@ def tiled_product(
     dtype: torch.dtype = torch.float32,
     path: int | None = None,
 ) -> Tensor:
-    """``x`` times the weight, rescaled, plus bias: (T, O) in ``dtype``. ``scale`` and ``bias``: float32 (O,)."""
+    """``x`` times the weight, rescaled, plus bias: (T, O) in ``dtype``.
+
+    scale, bias: float32 (O,). path: see ``quantize_input``.
+    """
     library = native_library()
     assert library is not None, "callers ask for the library first"
     tokens, outputs, threads = x.u8.shape[0], weight.sums.numel(), torch.get_num_threads()

@@ -1,4 +1,4 @@
-/* Rows of a packed table, decoded into floats. */
+/* Looks up rows of a packed table and decodes them to floats. */
 #ifndef XTC_LOOKUP_H
 #define XTC_LOOKUP_H
 
@@ -6,8 +6,9 @@
 #include "threads.h"
 
 /*
- * rows x width stored values f of `bits` bits, the first in the lowest bits, or (bits = 0) five of 0 to 2 to a byte in base 3;
- * the value is (mul * f + off) * scale + zero. scale, zero: step apart from row to row; zero may be NULL.
+ * rows x width stored values f of `bits` bits each, the first in the lowest bits; with bits = 0, five values 0 to 2 per byte in
+ * base 3. The decoded value is (mul * f + off) * scale + zero. step: distance of scale and zero from row to row (0: one for
+ * all). zero may be NULL.
  */
 struct table {
     const uint8_t *packed;
@@ -16,7 +17,7 @@ struct table {
     const float *scale, *zero;
 };
 
-/* Values [from, width) of one row. */
+/* Decodes the values [from, width) of one row. */
 static void lookup_row(const struct table *t, int64_t row, int64_t from, float *out)
 {
     static const int powers[5] = {1, 3, 9, 27, 81};
@@ -29,7 +30,7 @@ static void lookup_row(const struct table *t, int64_t row, int64_t from, float *
 }
 
 #if XTC_X86
-/* The stored values of 16 columns that begin on a whole byte. */
+/* Unpacks the stored values of 16 columns that begin on a byte boundary. */
 F512 static inline __m512i sixteen_stored(const uint8_t *from, int bits)
 {
     const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -45,7 +46,7 @@ F512 static inline __m512i sixteen_stored(const uint8_t *from, int bits)
     return _mm512_and_si512(_mm512_srlv_epi32(both, shifts), _mm512_set1_epi32(15));
 }
 
-/* The whole row, where it begins on a whole byte. */
+/* Decodes a whole row that begins on a byte boundary. */
 F512 static void lookup_row_avx512(const struct table *t, int64_t row, float *out)
 {
     const uint8_t *from = t->packed + row * t->width * t->bits / 8;
@@ -60,7 +61,7 @@ F512 static void lookup_row_avx512(const struct table *t, int64_t row, float *ou
 }
 #endif
 
-/* Rows ids (count) of a table into out (count, width). Returns 0, or -1 where there is no such row or `bits` are others. */
+/* Decodes the rows ids (count) of a table into out (count, width). Returns 0, or -1 if an id or `bits` is invalid. */
 int xtc_lookup(const uint8_t *packed, int64_t rows, int64_t width, int bits, int mul, int off, const float *scale, const float *zero,
                int64_t step, const int64_t *ids, int64_t count, float *out, int threads, int path)
 {

@@ -1,6 +1,6 @@
 """Looking up rows of a packed table and decoding them, in one pass.
 
-Shape legend: V = rows of the table, D = values in a row, R = rows wanted.
+Shape legend: V = rows of the table, D = values in a row, R = requested rows.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ def lookup(
 
 
 def stored_form(weight_format: WeightFormat) -> tuple[int, int, int] | None:
-    """Bits of a stored value (0: five ternary ones to a byte), and the factor and summand that make it a value."""
+    """(bits, factor, offset) of a stored value f, with code = factor * f + offset; None if the kernel cannot read it.
+
+    bits is 0 for ternary weights, of which five are stored per byte.
+    """
     if not weight_format.affine:
         return None
     if weight_format.name == "binary":

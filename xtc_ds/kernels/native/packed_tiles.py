@@ -15,7 +15,7 @@ from xtc_ds.kernels.per_storage import PerStorage
 
 __all__ = ["codes_per_unit", "tiles_of"]
 
-# Codes that are unpacked at a time: a few MB of int8, however large the layer.
+# Number of codes unpacked at a time: a few MB of int8, however large the layer is.
 _CODES_AT_ONCE = 1 << 22
 _PANEL_ROWS = 16
 

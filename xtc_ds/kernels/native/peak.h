@@ -1,4 +1,4 @@
-/* What this processor can do at most, to compare the kernels with: products in registers, nothing else. */
+/* Measures the peak throughput of this processor, with products in registers only, to compare the kernels with. */
 #ifndef XTC_PEAK_H
 #define XTC_PEAK_H
 
@@ -36,8 +36,8 @@ F512 static void float_steps(int64_t steps)
 #endif
 
 /*
- * Every thread does `steps` times 16 products of registers, of codes or (is_float) of float32. Returns the multiplications and
- * additions of all threads together, or -1 where this processor will not do.
+ * Each thread runs `steps` times 16 multiply-add instructions on registers, with int8 or, if is_float, float32 operands. Returns
+ * the number of multiplications and additions of all threads together, or -1 if this processor has no AVX-512 VNNI.
  */
 int64_t xtc_peak(int is_float, int64_t steps, int threads)
 {

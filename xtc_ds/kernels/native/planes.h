@@ -1,7 +1,7 @@
 /*
- * Codes row by row with 1, 2 or 4 bits each, for those who read whole rows: a row of I codes takes W = ceil(I * bits / 8)
- * bytes, and code i lies in bits [j * bits, (j + 1) * bits) of byte i - j * W, with j = i / W. So neighbours lie in neighbouring
- * bytes, and a row is read in 8 / bits passes over the same few bytes. A code is mul * c + off of its stored value c.
+ * Codes packed row by row with 1, 2 or 4 bits each, for reading whole rows. A row of I codes takes W = ceil(I * bits / 8) bytes,
+ * and code i lies in bits [j * bits, (j + 1) * bits) of byte i - j * W, with j = i / W. So neighbouring codes lie in neighbouring
+ * bytes, and a row is read in 8 / bits passes over the same few bytes. A code is mul * c + off, with c its stored value.
  */
 #ifndef XTC_PLANES_H
 #define XTC_PLANES_H
@@ -42,7 +42,7 @@ INLINED void unpack_planes_row(const uint8_t *restrict planes, int64_t inputs, i
     }
 }
 
-/* With the grid known to the compiler. */
+/* Calls with bits, mul and off as compile-time constants. */
 #define FOR_BITS(call, bits) ((bits) == 1 ? call(1, 2, -1) : (bits) == 2 ? call(2, 1, -1) : call(4, 1, -8))
 #define PACK(bits, mul, off) pack_planes_row(codes, inputs, bits, mul, off, planes)
 #define UNPACK(bits, mul, off) unpack_planes_row(planes, inputs, bits, mul, off, scale, out, is_bf16)
@@ -59,7 +59,7 @@ AVX2_TARGET static void unpack_row_avx2(const uint8_t *planes, int64_t inputs, i
 }
 #endif
 
-/* int8 codes (R, N) into planes (R, plane_of(N)). bits: 1 for codes -1 and 1, 2 for -1 to 2, 4 for -8 to 7. */
+/* Packs int8 codes (R, N) into planes (R, plane_of(N)). bits: 1 for codes -1 and 1, 2 for -1 to 2, 4 for -8 to 7. */
 void xtc_pack_planes(const int8_t *codes, uint8_t *planes, int64_t rows, int64_t inputs, int bits, int threads, int path)
 {
     const int64_t width = plane_of(inputs, bits);
@@ -79,7 +79,7 @@ void xtc_pack_planes(const int8_t *codes, uint8_t *planes, int64_t rows, int64_t
     (void)path;
 }
 
-/* Planes of codes (R, N) times the scale of their row (R; NULL: 1) into values (R, N), float32 or (is_bf16) bfloat16. */
+/* Planes of codes (R, N) times the scales of their rows (R; NULL: 1) into values (R, N), float32 or, if is_bf16, bfloat16. */
 void xtc_unpack_planes(const uint8_t *planes, const float *scales, void *values, int is_bf16, int64_t rows, int64_t inputs, int bits, int threads,
                        int path)
 {

@@ -17,7 +17,7 @@ __all__ = ["CodePlanes"]
 
 @dataclass(frozen=True)
 class CodePlanes:
-    """planes: uint8 (O, W), in the layout of ``planes.h``. inputs: I. bits: 1, 2 or 4, what one code takes."""
+    """planes: uint8 (O, W), in the layout of ``planes.h``. inputs: I. bits: bits per code: 1, 2 or 4."""
 
     planes: Tensor
     inputs: int
@@ -25,7 +25,7 @@ class CodePlanes:
 
     @staticmethod
     def of(codes_OI: Tensor, bits: int) -> CodePlanes:
-        """Of int8 codes: -1 and 1 in 1 bit, -1 to 2 in 2, -8 to 7 in 4, as ``TiledWeight.bits_of`` says."""
+        """Pack int8 codes: -1 and 1 with 1 bit, -1 to 2 with 2 bits, -8 to 7 with 4 (see ``TiledWeight.bits_of``)."""
         library = native_library()
         assert library is not None, "callers ask for the library first"
         codes_OI, (outputs, inputs) = codes_OI.contiguous(), codes_OI.shape
@@ -36,7 +36,7 @@ class CodePlanes:
         return CodePlanes(planes, inputs, bits)
 
     def decode(self, scale_O: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """The codes times the float32 scale of their row (None: the codes), (O, I) in float32 or bfloat16."""
+        """The codes times the float32 scale of their row (None: unscaled), (O, I) in float32 or bfloat16."""
         library = native_library()
         assert library is not None, "callers ask for the library first"
         scale_O = None if scale_O is None else scale_O.contiguous()

@@ -1,4 +1,4 @@
-/* GELU, and a sum with layer normalization, in float32 with AVX-512. */
+/* GELU, and residual add with layer normalization, in float32 with AVX-512. */
 #ifndef XTC_POINTWISE_H
 #define XTC_POINTWISE_H
 
@@ -6,14 +6,14 @@
 
 #if XTC_X86
 /*
- * x * Phi(x), with erf by Abramowitz and Stegun's formula 7.1.26 (error below 1.5e-7), as torch's own vector code has it.
+ * GELU: x * Phi(x), with erf by Abramowitz and Stegun's formula 7.1.26 (error below 1.5e-7), as in torch's own vector code.
  */
 F512 static inline __m512 gelu_of(__m512 x)
 {
     const __m512 size = _mm512_mul_ps(_mm512_abs_ps(x), _mm512_set1_ps(0.70710678118654752f));
-    /* Infinity has no reciprocal; of a number and NaN, the second is taken: NaN stays. */
+    /* Clamped, as infinity has no useful reciprocal. If one operand is NaN, min returns the second: NaN is kept. */
     const __m512 d = _mm512_fmadd_ps(_mm512_min_ps(_mm512_set1_ps(100.0f), size), _mm512_set1_ps(0.3275911f), _mm512_set1_ps(1.0f));
-    __m512 t = _mm512_rcp14_ps(d); /* 1 / d to 14 bits; one step of Newton's makes 28 of them */
+    __m512 t = _mm512_rcp14_ps(d); /* 1 / d to 14 bits; one Newton step makes it 28 bits */
     t = _mm512_fmadd_ps(t, _mm512_fnmadd_ps(d, t, _mm512_set1_ps(1.0f)), t);
     __m512 p = _mm512_set1_ps(1.061405429f);
     p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(-1.453152027f));
@@ -36,7 +36,7 @@ F512 static void gelu_row(float *x, int64_t count)
     }
 }
 
-/* x = norm(x + residual) * weight + bias, one row; the variance is of the differences from the mean. */
+/* One row: x = norm(x + residual) * weight + bias. The variance is computed in a second pass, from x - mean. */
 F512 static void add_norm_row(float *x, const float *residual, const float *weight, const float *bias, float eps, int64_t count)
 {
     __m512 sum = _mm512_setzero_ps();

@@ -4,7 +4,7 @@
 
 #include "layout.h"
 
-/* acc (rows, 16), rows QUAD apart, = u8 (rows, K) times the c of one panel. */
+/* acc (rows, 16), with rows QUAD apart, = u8 (rows, K) times the stored values c of one panel. */
 typedef void panel_kernel(const uint8_t *u8, int64_t stride, int rows, const uint8_t *panel, int64_t blocks, int bits, int32_t *acc);
 
 static void panel_portable(const uint8_t *u8, int64_t stride, int rows, const uint8_t *panel, int64_t blocks, int bits, int32_t *acc)

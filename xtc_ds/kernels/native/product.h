@@ -1,4 +1,4 @@
-/* The product on every kind of processor, on several threads. */
+/* The product on several threads, with the kernel of the chosen path. */
 #ifndef XTC_PRODUCT_H
 #define XTC_PRODUCT_H
 
@@ -9,7 +9,7 @@
 #include "threads.h"
 #include "wide.h"
 
-/* Panels [first, last) of all tokens, with one panel's kernel. */
+/* The panels [first, last) for all tokens, with a kernel that computes one panel at a time. */
 INLINED void product_with(panel_kernel *kernel, const struct task *t, int64_t first, int64_t last)
 {
     int32_t acc[QUAD_ROWS * QUAD];
@@ -34,11 +34,11 @@ __attribute__((target("avx2"))) static void product_avx2(const struct task *t, i
 }
 #endif
 
-/* The product; `in`, if given, is quantized before, by the same threads. */
+/* Runs the product. If `in` is not NULL, the same threads quantize it first. */
 static void run_product(const struct task *t, const struct input *in, int path, int threads)
 {
     const int64_t panels = panels_of(t->outputs), inputs = t->blocks * (8 / t->bits) * 4;
-    const int team = workers(t->tokens * inputs * t->outputs / 20, threads); /* a product is done faster than a rounding */
+    const int team = workers(t->tokens * inputs * t->outputs / 20, threads); /* 20 multiply-adds take about as long as one counted operation */
     int arrived = 0;
     int64_t taken = 0;
 #if defined(_OPENMP)
@@ -53,7 +53,7 @@ static void run_product(const struct task *t, const struct input *in, int path, 
             if (all > 1)
                 meet(&arrived, all);
         }
-        const int64_t step = all == 1 ? panels : (panels / (8 * all) + 4) / 4 * 4; /* panels by the four */
+        const int64_t step = all == 1 ? panels : (panels / (8 * all) + 4) / 4 * 4; /* a multiple of four panels */
         for (int64_t first, last; take(&taken, step, panels, &first, &last);) {
 #if XTC_X86
             if (path == AVX512_VNNI)

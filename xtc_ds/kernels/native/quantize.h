@@ -1,10 +1,10 @@
-/* Inputs as 8-bit codes. */
+/* Quantizes inputs to codes of up to 8 bits. */
 #ifndef XTC_QUANTIZE_H
 #define XTC_QUANTIZE_H
 
 #include "layout.h"
 
-/* bfloat16 is the upper half of a float. */
+/* Element i as float32; bfloat16 is the upper half of a float32. */
 static inline float value_of(const void *x, int is_bf16, int64_t i)
 {
     if (!is_bf16)
@@ -16,9 +16,9 @@ static inline float value_of(const void *x, int is_bf16, int64_t i)
 }
 
 /*
- * One row: symmetric codes of `bits` bits as u8 = code + 128, padded with 0 to `padded`; scale = 2 max|x| / 2^bits, or as
- * given (static range) where fixed > 0. Rounds to nearest, ties to even; a row of zeros has scale 0 and codes 0.
- * A NaN in the row makes its scale NaN, and with it the output. Returns the sum of the u8.
+ * Quantizes one row to symmetric codes of `bits` bits, u8 = code + 128, padded with 0 to `padded`. The scale is `fixed` if that
+ * is not negative (static range), else 2 max|x| / 2^bits. Rounds to nearest, ties to even; a row of zeros has scale 0 and codes
+ * 0. With a dynamic scale, a NaN in the row makes the scale NaN, and so the output. Returns the sum of the u8.
  */
 static int32_t quantize_row(const void *x, int is_bf16, int64_t inputs, int64_t padded, int bits, float fixed, uint8_t *u8, float *scale)
 {
@@ -40,7 +40,7 @@ static int32_t quantize_row(const void *x, int is_bf16, int64_t inputs, int64_t 
     for (int64_t i = 0; i < inputs; i++) {
         float code = rintf(value_of(x, is_bf16, i) / divisor);
         code = code > high ? high : code;
-        code = code >= low ? code : low; /* also NaN */
+        code = code >= low ? code : low; /* NaN becomes low, too */
         u8[i] = (uint8_t)((int)code + 128);
         sum += u8[i];
     }
@@ -57,7 +57,7 @@ F512 static inline __m512 sixteen(const void *x, int is_bf16, int64_t i, __mmask
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 
-/* Largest size of one row; NaN if one is in it. */
+/* Largest absolute value of a row; NaN if the row contains NaN. */
 F512 static float largest_of(const void *x, int is_bf16, int64_t inputs)
 {
     __m512 largest = _mm512_setzero_ps();
@@ -71,8 +71,8 @@ F512 static float largest_of(const void *x, int is_bf16, int64_t inputs)
 }
 
 /*
- * Codes are rounded quotients, as a division gives them. A product with the reciprocal is off by 2e-5 at most where the code
- * is in range, so that it rounds to the same code unless it is that near to a half: then it is divided after all.
+ * Codes are x / scale, rounded. For speed x is multiplied with the reciprocal, which is off by at most 2e-5 if the code is in
+ * range. So it rounds to the same code unless it is about that near to a tie; in that case the division is computed.
  */
 F512 static int32_t
 quantize_row_avx512(const void *x, int is_bf16, int64_t inputs, int64_t padded, int bits, float fixed, uint8_t *u8, float *scale)
@@ -81,7 +81,7 @@ quantize_row_avx512(const void *x, int is_bf16, int64_t inputs, int64_t padded, 
     const float step = fixed >= 0 ? fixed : 2 * largest_of(x, is_bf16, inputs) / (float)(1 << bits);
     *scale = step;
     const __m512 divisor = _mm512_set1_ps(step == 0 ? 1.0f : step);
-    /* Reciprocals of very small and very large numbers are not exact enough: NaN sends all to the division. */
+    /* Reciprocals of very small and very large numbers are not exact enough: NaN makes all codes use the division. */
     const __m512 reciprocal = _mm512_set1_ps(step == 0 ? 1.0f : step > 1e-30f && step < 1e30f ? 1 / step : NAN);
     const __m512 half = _mm512_set1_ps(0.4999f);
     const __m512i shift = _mm512_set1_epi32(128);
@@ -89,8 +89,8 @@ quantize_row_avx512(const void *x, int is_bf16, int64_t inputs, int64_t padded, 
     for (int64_t i = 0; i < inputs; i += 16) {
         const __mmask16 inside = INSIDE(inputs - i);
         const __m512 value = sixteen(x, is_bf16, i, inside);
-        /* Of a number and NaN, minimum and maximum give their second operand. */
-        __m512 code = _mm512_max_ps(low, _mm512_min_ps(high, _mm512_mul_ps(value, reciprocal))); /* NaN stays */
+        /* If one operand is NaN, min and max return the second. */
+        __m512 code = _mm512_max_ps(low, _mm512_min_ps(high, _mm512_mul_ps(value, reciprocal))); /* keeps NaN */
         __m512i rounded = _mm512_cvtps_epi32(code);
         const __m512 rest = _mm512_abs_ps(_mm512_sub_ps(code, _mm512_cvtepi32_ps(rounded)));
         if (_mm512_cmp_ps_mask(rest, half, _CMP_NLT_UQ)) {

@@ -1,4 +1,4 @@
-/* What is done to each row alone, on several threads. */
+/* Exported functions that process each row independently, on several threads. */
 #ifndef XTC_ROWS_H
 #define XTC_ROWS_H
 
@@ -7,7 +7,7 @@
 #include "pointwise.h"
 #include "threads.h"
 
-/* Codes (R, N) times the scale of their row (R) into values (R, N), float32 or (is_bf16) bfloat16. */
+/* Codes (R, N) times the scales of their rows (R) into values (R, N), float32 or, if is_bf16, bfloat16. */
 void xtc_decode(const int8_t *codes, const float *scales, void *values, int is_bf16, int64_t rows, int64_t inputs, int threads, int path)
 {
     const int team = workers(rows * inputs / 2, threads);
@@ -28,8 +28,8 @@ void xtc_decode(const int8_t *codes, const float *scales, void *values, int is_b
 }
 
 /*
- * grad (T, O) times the scale of its row (T) into by_row, times the scale of its column (O) into by_column: bfloat16 (T, O), each
- * rounded once. An output and its scale may both be NULL.
+ * grad (T, O) times the row scales (T) into by_row, and grad times the column scales (O) into by_column: bfloat16 (T, O), each
+ * rounded once. An output may be NULL together with its scales.
  */
 void xtc_scale_gradient(const float *grad, const float *of_row, const float *of_column, uint16_t *by_row, uint16_t *by_column, int64_t rows,
                         int64_t columns, int threads, int path)
@@ -52,7 +52,7 @@ void xtc_scale_gradient(const float *grad, const float *of_row, const float *of_
     (void)path;
 }
 
-/* x (rows, columns) float32 in place: GELU. Returns 0, or -1 where this processor will not do. */
+/* GELU of x (rows, columns), float32, in place. Returns 0, or -1 if this processor is not supported. */
 int xtc_gelu(float *x, int64_t rows, int64_t columns, int threads)
 {
     if (xtc_best_path() != AVX512_VNNI)
@@ -69,7 +69,7 @@ int xtc_gelu(float *x, int64_t rows, int64_t columns, int threads)
     return 0;
 }
 
-/* x (rows, columns) float32 in place: layer normalization of x + residual. Returns 0, or -1 where this processor will not do. */
+/* Layer normalization of x + residual (rows, columns), float32, in place in x. Returns 0, or -1 if this processor is not supported. */
 int xtc_add_norm(float *x, const float *residual, const float *weight, const float *bias, float eps, int64_t rows, int64_t columns,
                  int threads)
 {

@@ -1,4 +1,4 @@
-/* One product, and what becomes of its sums. */
+/* The description of one product, and the rescaling of its sums. */
 #ifndef XTC_TASK_H
 #define XTC_TASK_H
 
@@ -13,12 +13,12 @@ struct task {
     const int32_t *w_sums;
     const float *w_scale;
     const float *bias;
-    void *y; /* y_row from one token to the next, the first column is output y_first */
+    void *y; /* rows of tokens are y_row apart; the first column is output y_first */
     int64_t tokens, outputs, blocks, stride, y_row, y_first;
-    int bits, mul, off, is_bf16, gelu; /* gelu: of the result; with AVX-512 VNNI only */
+    int bits, mul, off, is_bf16, gelu; /* gelu: apply GELU to the result; only with AVX-512 VNNI */
 };
 
-/* Four panels from `panel` on; past `last` the one before it again, not to be stored. Returns the outputs that are. */
+/* Four panels from `panel` on; missing ones repeat panel last - 1 and must not be stored. Returns the number of outputs to store. */
 static inline int four_panels(const struct task *t, int64_t panel, int64_t last, const uint8_t **panels)
 {
     for (int64_t i = 0; i < 4; i++)
@@ -26,7 +26,7 @@ static inline int four_panels(const struct task *t, int64_t panel, int64_t last,
     return (int)(last - panel < 4 ? last - panel : 4) * PANEL;
 }
 
-/* Rescales `rows` sums of `width` outputs each, `apart` apart, from token `token` and output `output` on, into y. */
+/* Rescales sums (rows, width), with rows `apart` apart, into y, beginning at token `token` and output `output`. */
 INLINED void finish(const struct task *t, const int32_t *acc, int apart, int64_t token, int64_t output, int rows, int width)
 {
     const int last = t->outputs - output < width ? (int)(t->outputs - output) : width;

@@ -1,4 +1,4 @@
-/* How many threads a piece of work is worth, and how they wait for each other. */
+/* Chooses the number of threads, and synchronizes them. */
 #ifndef XTC_THREADS_H
 #define XTC_THREADS_H
 
@@ -11,11 +11,11 @@
 
 static int workers(int64_t operations, int threads)
 {
-    const int64_t useful = operations / 200000 + 1; /* below this waking a second thread costs more than it brings */
+    const int64_t useful = operations / 200000 + 1; /* with less work, waking a second thread costs more than it gains */
     return threads < 1 ? 1 : useful < threads ? (int)useful : threads;
 }
 
-/* Waits until all threads of a team are here: short, so that sleeping would take longer; where a processor is missing, it yields. */
+/* Barrier: spins until all threads have arrived, as sleeping would take longer; yields after a while, in case cores are missing. */
 static void meet(int *arrived, int all)
 {
     __atomic_add_fetch(arrived, 1, __ATOMIC_ACQ_REL);
@@ -24,7 +24,7 @@ static void meet(int *arrived, int all)
             sched_yield();
 }
 
-/* The number of this thread, and how many there are. */
+/* The index of this thread and the number of threads. */
 static void whoami(int *me, int *all)
 {
     *me = 0, *all = 1;
@@ -33,7 +33,10 @@ static void whoami(int *me, int *all)
 #endif
 }
 
-/* The next `step` of `all` pieces of work that nobody has taken: a thread may be held up, so whoever is free takes more. */
+/*
+ * Dynamic scheduling: claims the next `step` of `all` pieces of work as [first, last), so that idle threads take over the work of
+ * delayed ones. Returns 0 if nothing is left.
+ */
 static int take(int64_t *taken, int64_t step, int64_t all, int64_t *first, int64_t *last)
 {
     *first = __atomic_fetch_add(taken, step, __ATOMIC_RELAXED);

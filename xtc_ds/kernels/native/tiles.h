@@ -1,4 +1,4 @@
-/* Weights into tiles. See layout.h. */
+/* Converts weights to tiles. See layout.h. */
 #ifndef XTC_TILES_H
 #define XTC_TILES_H
 
@@ -8,7 +8,7 @@
 /* Bytes of the tiles of a weight (O, I). */
 int64_t xtc_tiles_bytes(int64_t outputs, int64_t inputs, int bits) { return panels_of(outputs) * blocks_of(inputs, bits) * BLOCK; }
 
-/* Four codes as four stored values c, byte by byte; see tile_weight for mul and off. */
+/* Converts four codes to four stored values c, byte by byte; for mul and off see STORED in linear.py. */
 static inline uint32_t stored(uint32_t four, int bits, int off)
 {
     const uint32_t each = 0x01010101u;
@@ -32,8 +32,8 @@ static inline uint32_t four_codes(const int8_t *row, int64_t i, int64_t inputs)
 }
 
 /*
- * Codes (O, I) into tiles, and the sums of the codes of each output. bits = 1: codes -1 and 1; 2 and 4: codes off and up;
- * 8: any. Outputs past the end of the last panel get stored values of 0.
+ * Converts codes (O, I) to tiles and computes the sum of the codes of each output. bits = 1: codes -1 and 1; 2 and 4: codes from
+ * off on; 8: any. Outputs that pad the last panel get stored values of 0.
  */
 void xtc_tile(const int8_t *codes, int64_t outputs, int64_t inputs, int bits, int off, uint8_t *tiles, int32_t *sums, int threads)
 {

@@ -1,6 +1,6 @@
 /*
- * The kernel of the product with AVX-512 VNNI. Weights are unpacked in registers on the way: the shifts and masks run beside the
- * products on other ports of the processor, so that 1 to 4 bits cost no more time than 8.
+ * The innermost kernel of the product with AVX-512 VNNI. Weights are unpacked in registers: shifts and masks run in parallel with
+ * the products, on other execution ports, so that 1 to 4 bits take no more time than 8.
  */
 #ifndef XTC_VNNI_H
 #define XTC_VNNI_H
@@ -16,7 +16,7 @@
 #define ROWS_3(F) ROWS_2(F) F(2)
 #define ROWS_4(F) ROWS_3(F) F(3)
 
-/* 1 to 4 rows x 4 panels: even a single row has four chains of sums, which hide the latency of the product. acc is (rows, 64). */
+/* 1 to 4 rows x 4 panels: even one row has four independent sums, which hide the latency of the product. acc is (rows, 64). */
 #define DECLARE_4(row)                                                                                                          \
     __m512i p##row = _mm512_setzero_si512(), q##row = _mm512_setzero_si512(), r##row = _mm512_setzero_si512(),                  \
             s##row = _mm512_setzero_si512();
@@ -67,8 +67,8 @@
 QUAD_KERNELS(1) QUAD_KERNELS(2) QUAD_KERNELS(4) QUAD_KERNELS(8)
 
 /*
- * One row, 1 bit: the bits stay where they are in their bytes, one mask instead of a shift and a mask. Bit j counts 2**j times in
- * a sum of its own, and bit 7, a sign, -128 times. Sums stay below 2**31 for MOST_BITS blocks and fewer.
+ * One row, 1 bit: the bits are masked but not shifted. Each bit position j has its own sum, which is 2**j times too large (-128
+ * times for bit 7, the sign bit), and is corrected once at the end. Sums stay below 2**31 for up to MOST_BITS blocks.
  */
 #define MOST_BITS 16000
 #define BITS(F) F(0) F(1) F(2) F(3) F(4) F(5) F(6) F(7)

@@ -1,4 +1,4 @@
-/* The product with AVX-512 VNNI, rescaled, and whatever follows for each output alone. */
+/* The product with AVX-512 VNNI, the rescaling, and the elementwise operations on each output (bias, GELU, bfloat16). */
 #ifndef XTC_WIDE_H
 #define XTC_WIDE_H
 
@@ -7,14 +7,14 @@
 #include "vnni.h"
 
 #if XTC_X86
-/* Tokens whose u8 stay in the cache of the second level while all panels pass. */
+/* The number of tokens whose u8 stay in the L2 cache while all panels are processed. */
 static inline int64_t tokens_at_once(int64_t stride)
 {
     const int64_t tokens = 400000 / stride / QUAD_ROWS * QUAD_ROWS;
     return tokens < 64 ? 64 : tokens;
 }
 
-/* Rounds to nearest, ties to even; NaN stays NaN. */
+/* 16 x float32 to bfloat16: rounds to nearest, ties to even; NaN stays NaN. */
 VNNI_TARGET static inline __m256i bf16_of_sixteen(__m512 value)
 {
     const __m512i bits = _mm512_castps_si512(value);
@@ -24,7 +24,7 @@ VNNI_TARGET static inline __m256i bf16_of_sixteen(__m512 value)
     return _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(up, nan, _mm512_set1_epi32(0x7FC0)));
 }
 
-/* See finish_vnni; its loops with what does not change known when they are compiled. */
+/* Implements finish_vnni, with gelu and is_bf16 as compile-time constants. */
 VNNI_TARGET INLINED void finish_as(const struct task *t, const int32_t *acc, int64_t token, int64_t output, int rows, int width, int gelu, int is_bf16)
 {
     const __m128i twice = _mm_cvtsi32_si128(t->mul == 2);
@@ -56,7 +56,7 @@ VNNI_TARGET INLINED void finish_as(const struct task *t, const int32_t *acc, int
     }
 }
 
-/* finish of task.h. acc: aligned to 64 bytes, rows QUAD apart. */
+/* Like finish in task.h. acc: aligned to 64 bytes, rows QUAD apart. */
 VNNI_TARGET static void finish_vnni(const struct task *t, const int32_t *acc, int64_t token, int64_t output, int rows, int width)
 {
     if (t->is_bf16)
@@ -67,7 +67,7 @@ VNNI_TARGET static void finish_vnni(const struct task *t, const int32_t *acc, in
         finish_as(t, acc, token, output, rows, width, 0, 0);
 }
 
-/* Panels [first, last) of all tokens, four at a time. */
+/* The panels [first, last) for all tokens, four panels at a time. */
 VNNI_TARGET static void product_vnni(const struct task *t, int64_t first, int64_t last)
 {
     int32_t acc[QUAD_ROWS * QUAD] __attribute__((aligned(64)));

@@ -1,9 +1,9 @@
 /*
  * y = (codes of x) times (codes of w), rescaled, plus bias: linear layers with 8-bit inputs and weights of 1, 2, 4 or 8 bits,
- * and what encoders do between them. What the library offers; the rest of its functions is in the headers.
+ * and the operations of an encoder between them. This file and the headers define the exported functions (xtc_*).
  *
  * Plain C, plain pointers, no state. The products are exact integer arithmetic up to one rescale in float, so that all paths
- * (AVX-512 VNNI, AVX2, portable C) and the slow reference give the same bits.
+ * (AVX-512 VNNI, AVX2, portable C) and the slow Python reference give bit-identical results.
  *
  * Shape legend: T tokens, I inputs (K while summing), O outputs (N).
  */
@@ -21,13 +21,12 @@
 
 #define XTC_ABI 3
 
-/* Changes with every change of a signature below. */
+/* Must be incremented with every change of an exported signature; library.py compares it. */
 int xtc_abi(void) { return XTC_ABI; }
 
 /*
- * u8, sums, scales: made by xtc_quantize of x (T, I). tiles, w_sums: made by xtc_tile. w_scale (O). bias (O) or NULL.
- * y: (T, O), float32 or (is_bf16) bfloat16. path: at most xtc_best_path(). Returns 0, or -1 where an
- * argument is out of range.
+ * u8, sums, scales: from xtc_quantize of x (T, I). tiles, w_sums: from xtc_tile. w_scale (O). bias (O) or NULL.
+ * y: (T, O), float32, or bfloat16 if is_bf16. path: at most xtc_best_path(). Returns 0, or -1 if an argument is out of range.
  */
 int xtc_product(const uint8_t *u8, const int32_t *sums, const float *scales, const uint8_t *tiles, const int32_t *w_sums,
                 const float *w_scale, const float *bias, void *y, int is_bf16, int64_t tokens, int64_t inputs, int64_t outputs, int bits,
@@ -47,7 +46,7 @@ int64_t xtc_linear_scratch_bytes(int64_t tokens, int64_t inputs)
     return (tokens * stride_of(inputs) + 63) / 64 * 64 + (tokens * 4 + 63) / 64 * 128;
 }
 
-/* xtc_quantize and xtc_product in one call, for layers whose input nobody else takes. scratch: xtc_linear_scratch_bytes. */
+/* xtc_quantize and xtc_product in one call, for an input that no other layer uses. scratch: xtc_linear_scratch_bytes. */
 int xtc_linear(const void *x, int x_bits, float fixed_scale, const uint8_t *tiles, const int32_t *w_sums, const float *w_scale,
                const float *bias, void *y, int is_bf16, int64_t tokens, int64_t inputs, int64_t outputs, int bits, int mul, int off,
                uint8_t *scratch, int threads, int path)
@@ -75,9 +74,9 @@ int64_t xtc_attention_scratch_bytes(int64_t keys, int64_t features, int threads)
 }
 
 /*
- * Float32. strides: of q, k and v: batch, head, token; of the mask: batch, head, query, key; all in elements. sizes: batches,
- * heads, queries, keys, features (a multiple of 32). y: (batches, queries, heads, features). Returns 0, or -1 where this
- * processor or an argument will not do.
+ * Attention in float32. strides, in elements: batch, head and token of q, of k and of v; then batch, head, query and key of the
+ * mask. sizes: batches, heads, queries, keys, features (a multiple of 32). y: (batches, queries, heads, features).
+ * Returns 0, or -1 if this processor or an argument is not supported.
  */
 int xtc_attention(const float *q, const float *k, const float *v, const uint8_t *mask, const int64_t *strides, const int64_t *sizes,
                   float scale, float *y, float *scratch, int threads)
@@ -91,7 +90,7 @@ int xtc_attention(const float *q, const float *k, const float *v, const uint8_t 
         return -1;
 #if XTC_X86
     const int team = workers(t.batches * t.heads * t.queries * t.keys * t.features / 5, threads);
-    /* So many pieces of a head that all threads have the same to do; each transposes the keys for itself. */
+    /* Heads are split in two if that balances the work of the threads; each half transposes the keys again. */
     const int64_t all_heads = t.batches * t.heads, parts = all_heads % team && all_heads < 4 * team ? 2 : 1;
     const int64_t part = (t.queries + parts - 1) / parts;
 #if defined(_OPENMP)
@@ -113,9 +112,9 @@ int xtc_attention(const float *q, const float *k, const float *v, const uint8_t 
 }
 
 /*
- * Layers one after the other. x, y: (batches, tokens, width) float32. mask: bytes, not 0 where a query sees a key, or NULL;
- * mask_strides: of batch, head, query and key. scratch: xtc_encoder_scratch_bytes. Returns 0, or -1 where this processor or an
- * argument will not do.
+ * Runs the layers in sequence. x, y: (batches, tokens, width) float32. mask: bytes, nonzero where a query may attend to a key,
+ * or NULL; mask_strides: batch, head, query and key. scratch: xtc_encoder_scratch_bytes. Returns 0, or -1 if this processor or
+ * an argument is not supported.
  */
 int xtc_encoder_layers(const struct xtc_encoder *const *layers, int64_t count, const float *x, const uint8_t *mask, const int64_t *mask_strides,
                        int64_t batches, int64_t tokens, float *y, uint8_t *scratch, int threads)

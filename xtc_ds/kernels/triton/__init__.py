@@ -1,6 +1,6 @@
-"""Products on codes by Triton kernels. This module imports no Triton: ask ``triton_available`` first.
+"""Products on codes with Triton kernels. This module does not import Triton; check ``triton_available`` first.
 
-The layer is ``xtc_ds.kernels.triton.packed.TritonProduct``; its parts are in ``.linear``.
+The layer is ``xtc_ds.kernels.triton.packed.TritonProduct``; the functions that it is built from are in ``.linear``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where the Triton kernels run. Imports no Triton."""
+"""Checks whether the Triton kernels can run on a device. Does not import Triton."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ import torch
 
 __all__ = ["MOST_INPUTS", "interpreted", "triton_available", "triton_missing"]
 
-# Integer matrix instructions of 8 bits and bfloat16.
+# Ampere: the first generation whose tensor cores multiply both 8-bit integers and bfloat16.
 _LEAST_CAPABILITY = (8, 0)
 # Sums of this many products of two 8-bit codes stay below 2**31.
 MOST_INPUTS = 2**31 // (255 * 128) - 1
 
 
 def interpreted() -> bool:
-    """Whether Triton runs kernels on the CPU, in its interpreter: exact and slow, for tests.
+    """Whether Triton runs kernels on the CPU in its interpreter, which is exact but slow and meant for tests.
 
-    Triton itself looks at the variable when it is first imported.
+    Triton itself reads the environment variable ``TRITON_INTERPRET`` when it is first imported.
     """
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on")
 
 
 def triton_available(device: torch.device | str) -> bool:
-    """Whether the kernels run on tensors of ``device``: an NVIDIA GPU since Ampere, or any CPU if interpreted."""
+    """Whether the kernels run on tensors of ``device``: an NVIDIA GPU (Ampere or newer), or a CPU if interpreted."""
     return triton_missing(device) is None
 
 
-# Building a graph must not trace what looks at the machine.
+# torch.compile must not trace the checks of the machine.
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def triton_missing(device: torch.device | str) -> str | None:
-    """Why the kernels do not run on tensors of ``device``; None where they do."""
+    """Why the kernels do not run on tensors of ``device``; None if they do."""
     device = torch.device(device)
     on_cpu = device.type == "cpu" and interpreted()
     if device.type != "cuda" and not on_cpu:

@@ -1,7 +1,7 @@
-"""Products for few tokens (decoding): plain integer arithmetic, one pass over the packed words.
+"""Products for very few tokens (autoregressive decoding): plain integer arithmetic, one pass over the packed words.
 
-One 32-bit multiplication serves two outputs, a sum of 16 bits each: input codes are shifted to 0..255 and stored
-values are not negative, so that no lane borrows from its neighbour; lanes are emptied before they can overflow.
+One 32-bit multiplication computes products of two outputs, in two 16-bit lanes. Input codes are shifted to 0..255 and
+stored values are nonnegative, so no lane borrows from its neighbour; lanes are emptied before they can overflow.
 
 Shape legend: M = tokens, N = output features, R = rows of words, W = words in a row.
 """
@@ -20,16 +20,16 @@ from xtc_ds.kernels.triton.quantize import InputCodes
 
 __all__ = ["MOST_TOKENS", "decode_product"]
 
-# Each token costs a pass of its own; the matrix units take more than two at the price of one.
+# Each token costs one pass over the weight; for more than two tokens the tensor cores are faster.
 MOST_TOKENS = 2
-# n: words in a row. k: rows of words.
+# n counts words in a row, k rows of words.
 _TUNER = Tuner([Config(1, 16, 64, 4, 1), Config(1, 32, 32, 4, 1), Config(1, 8, 128, 4, 1), Config(1, 16, 128, 8, 1)])
-# Blocks whose products fit a lane: 4 * (16 / bits) * (2**bits - 1) * 255 < 2**16 for 1, 2 and 4 bits.
+# Number of blocks whose sum fits a lane: 4 * (16 / bits) * (2**bits - 1) * 255 < 2**16 for 1, 2 and 4 bits.
 _UNROLLED = tl.constexpr(4)
 
 
 def decode_product(x: InputCodes, weight: TritonWeight, scale: Tensor, bias: Tensor | None, y_MN: Tensor) -> None:
-    """Write the product for few tokens; weights of 1, 2 or 4 bits."""
+    """Compute the product for up to ``MOST_TOKENS`` tokens into ``y_MN``; for weights of 1, 2 or 4 bits."""
     tokens, outputs = y_MN.shape
     rows, columns = weight.words.shape
     mul, off = STORED[weight.bits]
@@ -65,8 +65,8 @@ def _decode(
     BLOCK_R: tl.constexpr,
     BLOCK_W: tl.constexpr,
 ):
-    QUADS: tl.constexpr = 4 // BITS  # input codes lie four in a word
-    MASK: tl.constexpr = (2**BITS - 1) * 65537  # one value in both lanes
+    QUADS: tl.constexpr = 4 // BITS  # input codes are read four per 32-bit word
+    MASK: tl.constexpr = (2**BITS - 1) * 65537  # selects one value in each of both lanes
     token = tl.program_id(1)
     quads_ptr += token * (ROWS * QUADS)
     offs_W = tl.program_id(0) * BLOCK_W + tl.arange(0, BLOCK_W)

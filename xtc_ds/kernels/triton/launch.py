@@ -1,4 +1,4 @@
-"""How kernels are launched: on the device of their tensors, with the configuration that was fastest there.
+"""Launches kernels on the device of their tensors, with the configuration that was measured to be fastest there.
 
 Shape legend: M = tokens, N = output features, K = input features.
 """
@@ -22,7 +22,7 @@ __all__ = ["Config", "Tuner", "bucket", "on_device", "result_dtype"]
 
 
 class Config(NamedTuple):
-    """Sizes of a kernel's blocks; what ``n`` and ``k`` count (outputs or words) is the kernel's own matter."""
+    """Block sizes of a kernel; each kernel defines what ``n`` and ``k`` count (outputs, inputs or words)."""
 
     m: int
     n: int
@@ -32,27 +32,30 @@ class Config(NamedTuple):
 
 
 def on_device(x: Tensor) -> AbstractContextManager[Any]:
-    """Triton launches on the current device: make it that of ``x``."""
+    """Context in which the device of ``x`` is the current device, since Triton launches on the current device."""
     if x.device.type != "cuda" or x.device.index == torch.cuda.current_device():
         return nullcontext()
     return torch.cuda.device(x.device)
 
 
 def bucket(tokens: int) -> int:
-    """The power of two from 16 to 4096 that stands for ``tokens`` where configurations are chosen."""
+    """``tokens`` rounded up to a power of two, from 16 to 4096: the key under which configurations are tuned."""
     return min(max(16, 1 << (tokens - 1).bit_length()), 4096)
 
 
 def result_dtype(dtype: torch.dtype) -> torch.dtype:
-    """What a kernel writes for results in ``dtype``: the interpreter cuts bfloat16 off, so that torch rounds there."""
+    """The dtype that a kernel writes for results in ``dtype``.
+
+    The interpreter truncates to bfloat16 instead of rounding, so there the kernel writes float32 and torch rounds.
+    """
     return torch.float32 if interpreted() and dtype == torch.bfloat16 else dtype
 
 
 class Tuner:
-    """Tries a few configurations once per key and launches the fastest.
+    """Autotuner: measures a few configurations once per key and then launches the fastest.
 
-    The trial waits for the device; launches after it do not. The first configuration must run anywhere: it is taken
-    in the interpreter, and while a CUDA graph is captured, where nothing can be tried.
+    Measuring synchronizes with the device; later launches do not. The first configuration must run everywhere: it is
+    used in the interpreter and during the capture of a CUDA graph, where nothing can be measured.
     """
 
     def __init__(self, configs: Iterable[Config]) -> None:
@@ -66,7 +69,7 @@ class Tuner:
         run: Callable[[Config], object],
         fits: Callable[[Config], bool] = lambda config: True,
     ) -> None:
-        """Call ``run`` with the best configuration for ``key`` among those that ``fits``; it may run several times."""
+        """Call ``run`` with the fastest configuration for ``key`` that ``fits``; tuning calls it several times."""
         best = self._best.get(key)
         if best is None:
             fitting = [config for config in self.configs if fits(config)] or [self.configs[0]]

@@ -1,9 +1,10 @@
-"""Weights in the layout of the Triton kernels, made from row-major codes at load.
+"""Weights in the layout of the Triton kernels, converted from row-major codes.
 
-Below 8 bits a word of 32 bits holds two lanes of 16: the low lane belongs to output ``w``, the high lane to output
-``W + w``, where W is half the outputs, rounded up. A lane holds the ``16 / bits`` stored values of consecutive
-inputs, the first in its lowest bits. One shift and one mask thus give a value of both outputs, and one 32-bit
-multiplication by an input code multiplies both. Words lie with W contiguous, so that neighbours read neighbours.
+Below 8 bits, a 32-bit word holds two lanes of 16 bits: the low lane belongs to output ``w``, the high lane to output
+``W + w``, where W is half the number of outputs, rounded up. A lane holds the stored values of ``16 / bits``
+consecutive inputs, the first in its lowest bits. So one shift and one mask extract a value of each of the two outputs,
+and one 32-bit multiplication by an input code multiplies both. Words are contiguous along W, so that neighbouring
+threads read neighbouring addresses (coalesced).
 
 Shape legend: O = output features, I = input features, R = rows of words, W = words in a row.
 """
@@ -19,10 +20,10 @@ from xtc_ds.formats import WeightFormat
 
 __all__ = ["INPUT_MULTIPLE", "STORED", "TritonWeight", "bits_of", "padded", "triton_weight"]
 
-# A weight code is mul * c + off of its stored value c. At 8 bits codes are stored as they are.
+# Weight code = mul * c + off, with c the stored value. Per number of bits: (mul, off). 8-bit codes are unchanged.
 STORED = {1: (2, -1), 2: (1, -2), 4: (1, -8), 8: (1, 0)}
 _RANGES = {2: (-2, 1), 4: (-8, 7), 8: (-128, 127)}
-# Inputs are padded to whole blocks of the products, so that these need no masks.
+# Inputs are padded to whole blocks, so that the kernels need no masks.
 INPUT_MULTIPLE = 128
 _LANE_BITS = 16
 
@@ -31,8 +32,8 @@ _LANE_BITS = 16
 class TritonWeight:
     """A weight (O, I).
 
-    words: int32 (R, W) in the layout above; at 8 bits the int8 codes themselves, (O, padded I).
-    sums: int32 (O,), of the stored values of each output. bits: 1, 2, 4 or 8, what one stored value takes.
+    words: int32 (R, W) in the layout above; with 8 bits the int8 codes themselves, (O, padded I).
+    sums: int32 (O,), sum of the stored values of each output. bits: bits per stored value: 1, 2, 4 or 8.
     """
 
     words: Tensor
@@ -42,27 +43,27 @@ class TritonWeight:
 
     @property
     def outputs(self) -> int:
-        """O."""
+        """The number of output features O."""
         return self.sums.shape[0]
 
 
 def padded(inputs: int) -> int:
-    """The inputs that the layout holds for ``inputs``."""
+    """``inputs`` rounded up to a multiple of ``INPUT_MULTIPLE``."""
     return -(-inputs // INPUT_MULTIPLE) * INPUT_MULTIPLE
 
 
 def bits_of(weight_format: WeightFormat) -> int:
     """The fewest bits that hold the format's codes."""
     if weight_format.name == "binary":
-        return 1  # the only grid without a zero
+        return 1  # the only format whose codes do not include 0
     low, high = weight_format.code_range
     return next(bits for bits, (least, most) in _RANGES.items() if least <= low and high <= most)
 
 
 def triton_weight(codes: Tensor, weight_format: WeightFormat, bits: int | None = None) -> TritonWeight:
-    """int8 ``codes`` (O, I) of a format on a grid around zero, on their device.
+    """Convert int8 ``codes`` (O, I) of a format whose values are codes times a scale; the result is on their device.
 
-    bits: 8 keeps whole bytes, which need no unpacking in the product; None: as few as the codes need.
+    bits: 8 stores one code per byte, which needs no unpacking in the product; None for as few bits as the codes need.
     """
     bits = bits_of(weight_format) if bits is None else bits
     mul, off = STORED[bits]
@@ -75,7 +76,7 @@ def triton_weight(codes: Tensor, weight_format: WeightFormat, bits: int | None =
 
 
 def _words(stored: Tensor, bits: int) -> Tensor:
-    """Stored values (O, padded I) as words (R, W)."""
+    """Pack stored values (O, padded I) into words (R, W)."""
     half = (stored.shape[0] + 1) // 2
     stored = torch.nn.functional.pad(stored, (0, 0, 0, 2 * half - stored.shape[0]))
     lanes = stored.reshape(2, half, -1, _LANE_BITS // bits)

@@ -1,4 +1,4 @@
-"""Linear layers on GPUs: the kernel chosen by the number of tokens.
+"""Linear layers on GPUs; the number of tokens determines which kernel runs.
 
 Shape legend: T = tokens, I = input features, O = output features.
 """
@@ -26,7 +26,7 @@ __all__ = [
     "weight_only_linear",
 ]
 
-# From here on unpacking the weight once per call costs less than once per block of tokens.
+# From this many tokens on, unpacking the weight once per call costs less than unpacking it once per block of tokens.
 _MANY_TOKENS = 128
 
 
@@ -38,9 +38,10 @@ def linear(
     x_bits: int = 8,
     x_scale: Tensor | None = None,
 ) -> Tensor:
-    """``x`` (T, I) as codes of ``x_bits`` bits, times the weight, plus bias: (T, O) in the dtype of ``x``.
+    """``x`` (T, I) quantized to ``x_bits`` bits, times the weight, plus bias: (T, O) in the dtype of ``x``.
 
-    scale: float32 (O,). bias: (O,). x_scale: float32 (1,), of a static range; None: one per token. All on one device.
+    scale: float32 (O,). bias: (O,). x_scale: float32 (1,), scale of a static input range; None for one dynamic scale
+    per token. All tensors must be on one device.
     """
     return code_product(quantize_input(x, x_bits, x_scale), weight, scale, bias, x.dtype)
 
@@ -73,12 +74,12 @@ def weight_only_linear(x: Tensor, weight: TritonWeight, scale: Tensor, bias: Ten
     if weight.bits == 8 or tokens >= _MANY_TOKENS:
         return F.linear(x, unpacked_values(weight, scale, x.dtype), None if bias is None else bias.to(x.dtype))
     y_TO = _result(tokens, weight, x, x.dtype)
-    # Codes of 1 and 2 bits are -2, -1, 0 or 1: rounding the scale rounds the weights.
+    # Codes of 1 and 2 bits are -2, -1, 0 or 1, so rounding the scale is the same as rounding the weights.
     rounded = scale.to(x.dtype).float() if weight.bits <= 2 else scale
     float_tile_product(x.contiguous(), weight, rounded, bias, y_TO)
     return y_TO.to(x.dtype)
 
 
 def _result(tokens: int, weight: TritonWeight, like: Tensor, dtype: torch.dtype) -> Tensor:
-    """Memory for a result that is then cast to ``dtype``."""
+    """Uninitialized memory for a result that the caller casts to ``dtype``."""
     return torch.empty((tokens, weight.outputs), dtype=result_dtype(dtype), device=like.device)

@@ -1,7 +1,7 @@
-"""Products for many tokens: whole bytes times whole bytes, the shape of work that the matrix units are built for.
+"""Products for many tokens: int8 times int8 on the tensor cores.
 
-Packed weights are unpacked once per call, into memory that the caller's allocator keeps; that costs a small part
-of a product of many tokens.
+Packed weights are unpacked once per call into memory from torch's caching allocator; for many tokens this takes a small
+part of the time of the product.
 
 Shape legend: M = tokens, N = output features, K = input features, R = rows of words, W = words in a row.
 """
@@ -20,7 +20,7 @@ from xtc_ds.kernels.triton.quantize import InputCodes
 
 __all__ = ["matrix_product", "unpacked_codes", "unpacked_values"]
 
-# n: outputs. k: inputs; divides INPUT_MULTIPLE.
+# n counts outputs. k counts inputs and must divide INPUT_MULTIPLE.
 _TUNER = Tuner([
     Config(16, 32, 128, 4, 3),
     Config(16, 128, 128, 4, 4),
@@ -32,7 +32,7 @@ _TUNER = Tuner([
 
 
 def unpacked_codes(weight: TritonWeight) -> Tensor:
-    """The int8 codes (O, padded I) of a weight; at 8 bits the weight's own memory."""
+    """The int8 codes (O, padded I) of a weight; with 8 bits this is the weight's own memory, not a copy."""
     if weight.bits == 8:
         return weight.words
     codes = torch.empty((weight.outputs, padded(weight.inputs)), dtype=torch.int8, device=weight.words.device)
@@ -41,7 +41,7 @@ def unpacked_codes(weight: TritonWeight) -> Tensor:
 
 
 def unpacked_values(weight: TritonWeight, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """The weight (O, I) in ``dtype``."""
+    """The decoded weight (O, I) in ``dtype``."""
     if weight.bits == 8:
         return (weight.words[:, : weight.inputs] * scale.unsqueeze(1)).to(dtype)
     shape = (weight.outputs, padded(weight.inputs))
@@ -95,7 +95,7 @@ def _unpack(
 
 
 def matrix_product(x: InputCodes, codes: Tensor, scale: Tensor, bias: Tensor | None, y_MN: Tensor) -> None:
-    """Write the product of input codes and ``codes`` (O, padded I) of a weight."""
+    """Compute the product of input codes and a weight's ``codes`` (O, padded I) into ``y_MN``."""
     tokens, outputs = y_MN.shape
 
     def run(config: Config) -> None:
@@ -128,7 +128,7 @@ def _matrix(
     BLOCK_K: tl.constexpr,
     GROUP: tl.constexpr,
 ):
-    # Neighbouring programs share rows of tokens and of weights, which then stay in the cache.
+    # Programs are grouped so that neighbours share rows of tokens and of weights, which then stay in the L2 cache.
     blocks_M, blocks_N = tl.cdiv(M, BLOCK_M), tl.cdiv(N, BLOCK_N)
     pid = tl.program_id(0)
     first = pid // (GROUP * blocks_N) * GROUP

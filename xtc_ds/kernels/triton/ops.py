@@ -1,7 +1,8 @@
 """The kernels as torch operators on packed weights, which ``torch.compile`` and ``torch.export`` can trace.
 
-Quantizing is an operator of its own, so that a graph can do it once for layers that share an input. Shape legend:
-T = tokens, I = input features, O = output features.
+Quantization of the input is a separate operator, so that a graph can run it once for layers that share an input.
+
+Shape legend: T = tokens, I = input features, O = output features.
 """
 
 from __future__ import annotations

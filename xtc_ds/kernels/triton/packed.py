@@ -55,14 +55,14 @@ class TritonProduct:
         self._bound: _Bound | None = None
 
     def __call__(self, x: Tensor, layer: LinearOperands) -> Tensor:
-        """``x`` (..., I) to (..., O) in its dtype."""
+        """Map ``x`` (..., I) to (..., O) in the dtype of ``x``."""
         return self.multiply(x, *layer.packed_operands())
 
     def multiply(self, x: Tensor, packed: Tensor, scale: Tensor, bias: Tensor | None, range_: Tensor | None) -> Tensor:
-        """``x`` (..., I) to (..., O) in its dtype. Waits for the device on the first call alone.
+        """Map ``x`` (..., I) to (..., O) in the dtype of ``x``. Synchronizes with the device on the first call only.
 
-        packed: uint8. scale: (O,) or (1,). bias: (O,). range_: the static (minimum, maximum) of ``x``; None: dynamic.
-        Raises FormatError where the input has another number of features or is on another device than the weight.
+        packed: uint8. scale: (O,) or (1,). bias: (O,). range_: static (minimum, maximum) of ``x``; None if dynamic.
+        Raises FormatError if ``x`` does not have I features or is on another device than the weight.
         """
         if not x.dim() or x.shape[-1] != self.shape[1]:
             raise FormatError(f"an input of shape {tuple(x.shape)} for a layer that takes {self.shape[1]} features")
@@ -88,7 +88,7 @@ class TritonProduct:
         return code_product(codes, bound.weight, bound.scale_O, bias, x.dtype)
 
     def _bind(self, packed: Tensor, scale: Tensor, range_: Tensor | None) -> _Bound:
-        # Versions only grow, so that their sum says enough.
+        # Version counters only grow, so an unchanged sum means that none of them changed.
         versions = sum(version_of(tensor) for tensor in (packed, scale, range_) if tensor is not None)
         bound = self._bound
         if (

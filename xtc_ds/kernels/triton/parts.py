@@ -1,4 +1,4 @@
-"""What the Triton kernels share: unpacking a tile of words, and the rescaled result.
+"""Functions that several Triton kernels use: unpacking a tile of words, and rescaling the result.
 
 Shape legend: M = tokens, N = output features, K = input features.
 """
@@ -13,7 +13,7 @@ __all__ = ["rescaled", "stored_values"]
 
 @triton.jit
 def stored_values(words_RW, LANE: tl.constexpr, BITS: tl.constexpr):
-    """The values in lane ``LANE`` of words (R, W), with the inputs in order: int32 (R * 16 / bits, W)."""
+    """Unpack lane ``LANE`` of words (R, W) to stored values, in the order of the inputs: int32 (R * 16 / bits, W)."""
     PER: tl.constexpr = 16 // BITS
     ROWS: tl.constexpr = words_RW.shape[0]
     COLUMNS: tl.constexpr = words_RW.shape[1]
@@ -24,7 +24,7 @@ def stored_values(words_RW, LANE: tl.constexpr, BITS: tl.constexpr):
 
 @triton.jit
 def rescaled(total_MN, x_scale_M, w_scale_N, bias_ptr, offs_N, N, HAS_BIAS: tl.constexpr):
-    """``total * x_scale * w_scale + bias``, rounded after each step as the reference does."""
+    """``total * x_scale * w_scale + bias``, rounded after each operation as in the reference ``linear_on_codes``."""
     y_MN = total_MN.to(tl.float32) * x_scale_M[:, None] * w_scale_N[None, :]
     if HAS_BIAS:
         y_MN += tl.load(bias_ptr + offs_N, mask=offs_N < N, other=0.0).to(tl.float32)[None, :]

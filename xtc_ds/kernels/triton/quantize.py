@@ -1,4 +1,4 @@
-"""Quantizing inputs as ``ActivationFormat`` does, to the last bit.
+"""Quantizes inputs, bit-identical to ``ActivationFormat``.
 
 Shape legend: T = tokens, I = input features.
 """
@@ -17,7 +17,7 @@ from xtc_ds.kernels.triton.layout import padded
 
 __all__ = ["InputCodes", "quantize_input"]
 
-# Added and taken away again, it rounds floats below 2**22 to integers, halves to even.
+# Adding and then subtracting this number rounds floats below 2**22 to integers, ties to even.
 _ROUNDING = tl.constexpr(1.5 * 2**23)
 _LARGEST_BLOCK = 8192
 
@@ -26,7 +26,7 @@ _LARGEST_BLOCK = 8192
 class InputCodes:
     """Symmetric codes of an input (T, I).
 
-    codes: int8 (T, padded I); padding is 0. sums: int32 (T,), of the codes. scale: float32 (T,).
+    codes: int8 (T, padded I); padding is 0. sums: int32 (T,), row sums of the codes. scale: float32 (T,).
     """
 
     codes: Tensor
@@ -36,9 +36,9 @@ class InputCodes:
 
 
 def quantize_input(x: Tensor, bits: int, scale: Tensor | None = None) -> InputCodes:
-    """``x`` (T, I), float16, bfloat16 or float32 with any strides, as symmetric codes of ``bits`` bits.
+    """Quantize ``x`` (T, I), float16, bfloat16 or float32 with any strides, to symmetric codes of ``bits`` bits.
 
-    scale: float32 (1,) on the device of ``x``, of a static range; None: one per token.
+    scale: float32 (1,) on the device of ``x``, scale of a static range; None for one dynamic scale per token.
     """
     tokens, inputs = x.shape
     codes = InputCodes(
@@ -86,7 +86,7 @@ def _quantize_rows(
             largest_B = tl.maximum(largest_B, tl.abs(x_B))
             nan_B |= (x_B != x_B).to(tl.int32)
         scale = 2.0 * tl.max(largest_B, 0) * 2.0**-BITS
-        # A maximum passes over NaN; the token's whole output must show it.
+        # tl.maximum ignores NaN, but a NaN in a token must make its whole output NaN.
         scale = tl.where(tl.max(nan_B, 0) > 0, float("nan"), scale)
     # An all-zero token has scale 0 and codes 0.
     step = tl.where(scale == 0.0, 1.0, scale)

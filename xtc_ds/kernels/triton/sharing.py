@@ -25,7 +25,7 @@ _local = threading.local()
 
 
 def shared_codes(x: Tensor, bits: int) -> InputCodes:
-    """Codes of ``x`` (..., I), a scale per token; the last ones are given again for the same, unchanged tensor."""
+    """Codes of ``x`` (..., I) with one scale per token; the last result is reused for the same, unchanged tensor."""
     x_TI = x.reshape(-1, x.shape[-1])
     on_gpu = x.device.type == "cuda"
     # Inference tensors have no version counter, so that a change would go unnoticed. A CUDA graph must contain the

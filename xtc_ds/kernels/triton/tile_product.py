@@ -1,4 +1,4 @@
-"""Products for some tens of tokens: words unpacked tile by tile, multiplied by the matrix units.
+"""Products for tens of tokens: words are unpacked tile by tile and multiplied on the tensor cores.
 
 Shape legend: M = tokens, N = output features, K = input features, R = rows of words, W = words in a row.
 """
@@ -17,21 +17,22 @@ from xtc_ds.kernels.triton.quantize import InputCodes
 
 __all__ = ["float_tile_product", "tile_product"]
 
-# n: words in a row, half the outputs of a block. k: inputs.
+# n counts words in a row, half the outputs of a block. k counts inputs.
 _TUNER = Tuner(
     [Config(16, 16, 128, 4, 3), Config(16, 32, 128, 4, 4), Config(32, 32, 128, 4, 3), Config(64, 64, 64, 4, 3)]
 )
 
 
 def tile_product(x: InputCodes, weight: TritonWeight, scale: Tensor, bias: Tensor | None, y_MN: Tensor) -> None:
-    """Write the product of input codes and a weight of 1, 2 or 4 bits."""
+    """Compute the product of input codes and a weight of 1, 2 or 4 bits into ``y_MN``."""
     _launch(x.codes, x.sums, x.scale, weight, scale, bias, y_MN, True)
 
 
 def float_tile_product(x_MK: Tensor, weight: TritonWeight, scale: Tensor, bias: Tensor | None, y_MN: Tensor) -> None:
-    """Write the product of a contiguous half-precision input and the weight, rounded to the input's dtype.
+    """Compute the product of a contiguous half-precision input and the weight into ``y_MN``.
 
-    scale: up to 2 bits, where all values are the scale times a power of two, already rounded to that dtype.
+    The weight is rounded to the input's dtype. scale: float32 (N,); for weights of up to 2 bits, whose values are 0 or
+    the scale times a signed power of two, it must already be rounded to the input's dtype.
     """
     _launch(x_MK, scale, scale, weight, scale, bias, y_MN, False)
 
@@ -120,7 +121,7 @@ def _tiles(
             if SCALE_FIRST:
                 low_w_KW *= low_scale_W[None, :]
                 high_w_KW *= high_scale_W[None, :]
-            if INTERPRETED:  # which multiplies no bfloat16
+            if INTERPRETED:  # the interpreter cannot multiply bfloat16
                 x_MK = x_MK.to(tl.float32)
                 low_w_KW = low_w_KW.to(x_ptr.dtype.element_ty).to(tl.float32)
                 high_w_KW = high_w_KW.to(x_ptr.dtype.element_ty).to(tl.float32)

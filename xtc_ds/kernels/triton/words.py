@@ -19,9 +19,9 @@ _words: PerStorage[TritonWeight] = PerStorage()
 
 
 def words_of(packed: Tensor, weight_format: WeightFormat, shape: tuple[int, int], whole_bytes: bool) -> TritonWeight:
-    """The words of ``packed`` codes (O, I), uint8, on their device.
+    """The words of ``packed`` codes (O, I), uint8, on the device of ``packed``.
 
-    whole_bytes: 8 bits a weight, which need no unpacking in the product; else as few bits as the codes need.
+    whole_bytes: store 8 bits per weight, which need no unpacking in the product; else as few bits as the codes need.
 
     The words are kept as long as the storage of ``packed`` and rebuilt after an in-place change of it. Building them
     synchronizes with the device. Raises FormatError if the bytes do not decode to such codes.
