@@ -1,4 +1,4 @@
-"""The packed checkpoint: freeze, write, verify, read; and the models of DeepSpeed's checkpoints."""
+"""Packed checkpoints: freeze, write, verify and load them; and load the models in DeepSpeed checkpoints."""
 
 from __future__ import annotations
 

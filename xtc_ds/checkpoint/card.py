@@ -1,4 +1,4 @@
-"""The model card of a packed checkpoint: how many bits, what size before and after, and the scores. MB = 1e6 bytes."""
+"""The model card of a packed checkpoint: bits per weight, size before and after, and scores. MB = 1e6 bytes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _MARK = "<!-- written by xtc_ds; remove this line to keep your own text -->"
 
 
 def write_card(model: nn.Module, folder: Path, file_bytes: int) -> None:
-    """Write the card unless the folder holds one that is the user's."""
+    """Write the model card, unless the folder holds a card that the user wrote or edited."""
     file = folder / CARD_NAME
     if not file.exists() or is_own_card(file):
         file.write_text(card_text(model, file_bytes), encoding="utf-8")
 
 
 def is_own_card(file: Path) -> bool:
-    """Whether a card was written here and not changed into the user's own since."""
+    """Whether ``file`` is a card written by xtc_ds, from which the user has not removed the marker line."""
     try:
         return _MARK in file.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
@@ -37,9 +37,9 @@ def is_own_card(file: Path) -> bool:
 
 
 def card_text(model: nn.Module, file_bytes: int, repository: str | None = None, tags: Iterable[str] = ()) -> str:
-    """The card of a frozen model whose weights take ``file_bytes`` on disk.
+    """The text of the card of a frozen model whose weights take ``file_bytes`` on disk.
 
-    repository: its id on the hub. tags: for the hub, beside our own.
+    repository: id on the Hugging Face hub. tags: hub tags in addition to those of xtc_ds.
     """
     about = dict(state_of(model).about)
     name, rows = type(model).__name__, _counts(model)
@@ -75,7 +75,7 @@ def _origin_lines(about: dict[str, Any]) -> list[str]:
 
 
 def _counts(model: nn.Module) -> dict[tuple[str, str], tuple[int, int]]:
-    """(format, bits) to tensors and weights; tied tensors count once."""
+    """Map (format, bits) to (number of tensors, number of weights); tied tensors count once."""
     counts: dict[tuple[str, str], tuple[int, int]] = {}
     owned: dict[int, PackedLayer] = {}
     beside: set[int] = set()

@@ -1,4 +1,4 @@
-"""The block of YAML at the head of a model card, which the hub reads: library, tags, base model, task, results."""
+"""The YAML metadata at the top of a model card, which the hub reads: library, tags, base model, task, results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xtc_ds.origins import hub_id
 __all__ = ["card_metadata", "tags_of"]
 
 _TAGS = ("xtc", "quantized")
-# The end of a class's name to the hub's task.
+# Suffix of a model class's name to the hub's task name.
 _TASKS = {
     "ForSequenceClassification": "text-classification",
     "ForTokenClassification": "token-classification",
@@ -26,9 +26,9 @@ _TASKS = {
 
 
 def card_metadata(class_name: str, title: str, about: Mapping[str, Any], tags: Iterable[str] = ()) -> list[str]:
-    """The block's lines, from ``---`` to ``---``.
+    """The lines of the YAML block, including both ``---`` lines.
 
-    about: as in ``quantization_config``. tags: beside our own.
+    about: as in ``quantization_config``. tags: hub tags in addition to those of xtc_ds.
     """
     task = next((task for end, task in _TASKS.items() if class_name.endswith(end)), None)
     base, dataset = hub_id(about.get("base_model")), about.get("dataset")
@@ -53,7 +53,7 @@ def card_metadata(class_name: str, title: str, about: Mapping[str, Any], tags: I
 
 
 def tags_of(card: str) -> list[str]:
-    """The tags in a card's metadata; none where these cannot be read."""
+    """The tags in a card's metadata; an empty list if the metadata cannot be read."""
     try:
         tags = ModelCard(card, ignore_metadata_errors=True).data.get("tags")
     except (ValueError, TypeError, yaml.YAMLError):

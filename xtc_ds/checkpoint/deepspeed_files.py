@@ -1,8 +1,8 @@
-"""The weights of a DeepSpeed checkpoint folder, of any ZeRO stage and world size, read by one process.
+"""Read the weights of a DeepSpeed checkpoint folder, of any ZeRO stage and world size, in one process.
 
-Stages 0 to 2 keep the whole model, in the dtype of the forward, in one file. Stage 3 keeps parts of it in float32
-beside each rank's optimizer; DeepSpeed's own ``zero_to_fp32`` puts these together. Files are read as tensors and plain
-data: no code in them is run.
+Stages 0 to 2 save the whole model in one file, in the dtype of the forward pass. Stage 3 saves float32 partitions with
+each rank's optimizer states; DeepSpeed's own ``zero_to_fp32`` merges these. Files are loaded as tensors and plain data
+only; no code in them is executed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Checkpoint", "find_checkpoint", "read_checkpoint"]
 
 _WHOLE, _PARTS = "mp_rank_00_model_states.pt", "zero_pp_rank_0_mp_rank_00_model_states.pt"
 _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-# What DeepSpeed puts into its files beside tensors and plain data: containers of numbers.
+# DeepSpeed classes that occur in its files besides tensors and plain data. They only hold numbers.
 _KNOWN = (
     ("deepspeed.runtime.fp16.loss_scaler", ("LossScaler", "DynamicLossScaler")),
     ("deepspeed.runtime.zero.config", ("ZeroStageEnum",)),
@@ -36,7 +36,10 @@ _KNOWN = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """tensors: of the model by name; after ZeRO-3 floats are float32. ours: what ``xtc_ds`` noted beside them."""
+    """The content of a checkpoint.
+
+    tensors: the model's state dict; after ZeRO-3 its floats are float32. ours: what ``xtc_ds`` stored beside it.
+    """
 
     folder: Path
     tensors: dict[str, Tensor]
@@ -44,9 +47,9 @@ class Checkpoint:
 
 
 def find_checkpoint(folder: Path, tag: str | None) -> Path:
-    """The folder of one tag: of ``folder``, or of its sub-folder "checkpoints"; by default the tag in "latest".
+    """The folder of tag ``tag`` in ``folder`` or in its subfolder "checkpoints"; by default the tag in file "latest".
 
-    Raises ExportError, with the tags there are, where it is not found.
+    Raises ExportError, which lists the existing tags, if it is not found.
     """
     if tag is None and any((folder / name).is_file() for name in (_WHOLE, _PARTS)):
         return folder
@@ -67,7 +70,10 @@ def find_checkpoint(folder: Path, tag: str | None) -> Path:
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """The checkpoint in the folder of a tag. Raises ExportError where it is damaged or of another engine."""
+    """Read the checkpoint in a tag's folder.
+
+    Raises ExportError if it is damaged, or was not saved by an engine of ``xtc_ds.initialize``.
+    """
     whole = folder / _WHOLE
     try:
         with _tensors_only():
@@ -92,14 +98,14 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 def _merged(folder: Path) -> dict[str, Tensor]:
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
-    with contextlib.redirect_stdout(io.StringIO()):  # it reports what it merges
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
         merged = get_fp32_state_dict_from_zero_checkpoint(str(folder.parent), folder.name)
     return dict(merged)
 
 
 @contextlib.contextmanager
 def _tensors_only() -> Iterator[None]:
-    """Let ``torch.load`` build nothing but tensors, plain data and DeepSpeed's containers, whoever calls it."""
+    """Restrict every ``torch.load``, also in other packages, to tensors, plain data and DeepSpeed's containers."""
     classes = []
     for module, names in _KNOWN:
         with contextlib.suppress(ImportError):

@@ -1,4 +1,4 @@
-"""``load_checkpoint``: the compressed model of a DeepSpeed checkpoint, without the script that trained it."""
+"""``load_checkpoint``: load the compressed model of a DeepSpeed checkpoint without the script that trained it."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from xtc_ds.rewrite import compress
 
 __all__ = ["load_checkpoint"]
 
-# Parameters of the distillation, which no model ships.
+# Parameters that only distillation needs; they are not part of the shipped model.
 _TRAINING_ONLY = f"{PROJECTION_NAME}."
-# What has been done to the model that the checkpoint holds, and what takes a teacher.
+# Config blocks to leave out: layer reduction is already done in the checkpoint's model; distillation needs a teacher.
 _DONE = ("layer_reduction", "kd")
 
 
 def load_checkpoint(
     folder: str | os.PathLike[str], tag: str | None = None, model: nn.Module | str | None = None
 ) -> nn.Module:
-    """The compressed model, on the CPU, as the engine held it when it was saved; ``freeze`` it, or export it.
+    """The compressed model on the CPU, in the state in which the engine saved it; ``freeze`` or export it afterwards.
 
-    folder: what was given to ``engine.save_checkpoint``, one of its tags, or a run of ``launcher/train.py``; any ZeRO
-        stage and world size. One process reads it.
-    tag: which of the folder's checkpoints; by default the latest.
-    model: a plain model of the trained structure (layers dropped already), whose weights are overwritten, or the
-        folder or hub id of its Hugging Face config. Not needed where the checkpoint holds its config.
+    folder: the folder given to ``engine.save_checkpoint``, the folder of one of its tags, or the output folder of
+        ``launcher/train.py``; any ZeRO stage and world size. One process reads it.
+    tag: which checkpoint of the folder; by default the latest.
+    model: an uncompressed model of the trained structure (layers already dropped), whose weights are overwritten, or
+        the folder or hub id of its Hugging Face config. Not needed if the checkpoint contains the model's config.
 
-    Raises ExportError where the checkpoint is damaged, lacks what is needed, or does not fit ``model``.
+    Raises ExportError if the checkpoint is damaged or incomplete, or does not fit ``model``.
     """
     checkpoint = read_checkpoint(find_checkpoint(Path(folder), tag))
     told = checkpoint.ours.get("model") or {}
-    # A config from elsewhere has all layers, or those that are left; the plan sees which.
+    # A config given by folder or id may list all layers or only the remaining ones; the plan finds out which.
     done = ("kd",) if isinstance(model, str) else _DONE
     block = {key: value for key, value in checkpoint.ours["compression_training"].items() if key not in done}
     if not isinstance(model, nn.Module):
@@ -93,5 +93,5 @@ def _fill(model: nn.Module, checkpoint: Checkpoint) -> None:
         )
     try:
         model.load_state_dict(tensors, strict=False)
-    except RuntimeError as error:  # shapes
+    except RuntimeError as error:  # shapes differ
         raise ExportError(f"{checkpoint.folder}: {error}") from error

@@ -1,4 +1,4 @@
-"""Which kernels a packed checkpoint would run on, read from its config alone."""
+"""Which kernels would run a packed checkpoint, found from its config alone."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def explain_folder(
     dtype: torch.dtype = torch.float32,
     runtime: str = "packed",
 ) -> list[KernelUse]:
-    """What would compute the layers of a packed checkpoint on this machine, and why the faster backends would not.
+    """Which kernel backend would run each layer of a packed checkpoint on this machine, and why faster ones would not.
 
-    folder: it may also be a file in it. device: "cpu" or "cuda"; None: a GPU if there is one. dtype: of the model's
-    floats. runtime: see ``set_runtime``. Raises ExportError if the folder holds no packed checkpoint, or for another
-    device or runtime.
+    folder: the checkpoint's folder, or a file in it. device: "cpu" or "cuda"; None: a GPU if there is one. dtype: dtype
+    of the model's float tensors. runtime: see ``set_runtime``. Raises ExportError if the folder holds no packed
+    checkpoint, or for an unknown device or runtime.
     """
     check_runtime(runtime)
     folder = Path(folder)
@@ -43,7 +43,7 @@ def explain_folder(
 
 
 def _empty_model(folder: Path) -> nn.Module | None:
-    """The frozen model without values; None where transformers has no such class."""
+    """The frozen model on the meta device; None if transformers has no class for it."""
     try:
         model_class = model_class_of(folder)
     except ExportError:

@@ -1,4 +1,4 @@
-"""An explanation of kernels as a table to print."""
+"""The result of ``explain_folder`` as a table to print."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["explain_table"]
 
 
 def explain_table(uses: Sequence[KernelUse], runtime: str) -> Table:
-    """A row for layers that are computed alike, with the reasons why faster backends are passed over."""
+    """One row per group of layers that run the same way, with the reasons why faster backends are not used."""
     table = Table(title=f'kernels on this machine, runtime "{runtime}"', title_justify="left")
     for heading in ("layers", "weight", "inputs", "computed by", "faster, but"):
         table.add_column(heading)

@@ -1,4 +1,4 @@
-"""``export_packed``: write a packed checkpoint, whole or not at all."""
+"""``export_packed``: write a packed checkpoint atomically."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["ExportReport", "check_target", "export_packed"]
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written. Sizes in bytes, measured on disk; ``tensor_bytes`` is without the headers of the files."""
+    """What was written. Sizes in bytes, measured on disk; ``tensor_bytes`` excludes the safetensors headers."""
 
     folder: Path
     file_bytes: int
@@ -44,18 +44,19 @@ def export_packed(
     scores: Mapping[str, float | str] | None = None,
     about: Mapping[str, str] | None = None,
 ) -> ExportReport:
-    """Write ``model`` to ``folder``: its weights, ``config.json`` with its ``quantization_config``, and a model card.
+    """Write ``model`` to ``folder``: its weights, ``config.json`` with ``quantization_config``, and a model card.
 
-    model: a frozen model, or a compressed one or its engine, which is frozen first. A call for all ranks in
-        both cases; rank 0 writes.
-    tokenizer: saved beside the model if given.
-    max_shard_size: weights that take more ("5GB", or bytes) lie in several files with an index.
-    scores: what the model card tells, name to value; a frozen model keeps them for its next export.
-    about: more of that: "base_model" and "teacher" (by default those that came from the hub), "dataset" (where the
-        scores are from), "license", "language".
+    model: a frozen model; or a compressed model or its engine, which is frozen first. All ranks have to call this;
+        rank 0 writes.
+    tokenizer: if given, saved to the same folder.
+    max_shard_size: larger checkpoints are split into several files with an index; a string such as "5GB", or bytes.
+    scores: name to value, shown on the model card; a frozen model keeps them for its next export.
+    about: more facts for the model card: "base_model" and "teacher" (by default their hub ids, if they came from the
+        hub), "dataset" (on which the scores were measured), "license", "language".
 
-    The folder appears whole or not at all. One that exists is replaced only if it is an earlier export or
-    empty; a README.md that is the user's stays. Raises ExportError, on all ranks, if it cannot be written.
+    The write is atomic: the folder appears complete or not at all. An existing folder is replaced only if it is empty
+    or an earlier export; a README.md of the user's own is kept. Raises ExportError, on all ranks, if the folder cannot
+    be written.
     """
     frozen = freeze(model)
     for name, value in (scores or {}).items():
@@ -86,7 +87,7 @@ def _header_bytes(file: Path) -> int:
 
 
 def check_target(folder: Path) -> None:
-    """Raise ExportError where ``folder`` (absolute) holds what an export must not replace."""
+    """Raise ExportError if ``folder`` (absolute) holds files that an export must not replace."""
     refuse_unreplaceable(folder)
     if folder.is_dir() and any(file.name != CARD_NAME for file in folder.iterdir()) and not _is_export(folder):
         raise ExportError(f"{folder} holds files that are not an earlier export; name another folder")

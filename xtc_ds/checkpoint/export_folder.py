@@ -1,4 +1,4 @@
-"""The folder of an export: it appears whole or not at all, and replaces nothing that is not an export."""
+"""The folder of an export: written atomically, and it replaces nothing but an earlier export."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["export_folder", "refuse_unreplaceable"]
 
 
 def refuse_unreplaceable(target: Path) -> None:
-    """Raise ExportError where a file, or the current folder, lies at ``target`` (absolute)."""
+    """Raise ExportError if ``target`` (absolute) is a file, or is or contains the current working directory."""
     if target.exists() and not target.is_dir():
         raise ExportError(f"{target} is a file; name a folder that does not exist yet")
     if target.is_dir() and Path.cwd().is_relative_to(target.resolve()):
@@ -22,10 +22,10 @@ def refuse_unreplaceable(target: Path) -> None:
 
 @contextmanager
 def export_folder(target: Path, check: Callable[[Path], object]) -> Iterator[Path]:
-    """A new, empty folder to write to; it takes the place of ``target`` when the block ends without an error.
+    """Context manager: an empty temporary folder that replaces ``target`` when the block ends without an error.
 
-    target: absolute. check: raises ExportError where something lies at ``target`` that must not be replaced.
-    Raises ExportError too where the folder cannot be written.
+    target: absolute path. check: called with ``target``; raises ExportError if its content must not be replaced.
+    Raises ExportError also if the folder cannot be written.
     """
     try:
         check(target)

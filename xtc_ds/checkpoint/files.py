@@ -1,4 +1,4 @@
-"""The files of one frozen model."""
+"""Write the files of a frozen model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_SHARD_SIZE = "5GB"
 
 
 def write_files(frozen: nn.Module, folder: Path, max_shard_size: int | str = MAX_SHARD_SIZE) -> list[Path]:
-    """Write config, weights and card into ``folder``, over what is there; returns the files of the weights."""
+    """Write config, weights and model card into ``folder``, replacing existing files; returns the weight files."""
     described = describe_packed(frozen, state_of(frozen).float_dtype)
     config = getattr(frozen, "config", None)
     if config is not None and hasattr(config, "save_pretrained"):

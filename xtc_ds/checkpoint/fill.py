@@ -1,4 +1,4 @@
-"""Reading tensors of packed files straight into a model's memory."""
+"""Read tensors of packed files directly into a model's memory."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["fill"]
 
 
 def fill(model: nn.Module, headers: Iterable[StoredHeader]) -> None:
-    """Give every tensor its value; the files have been checked against the model.
+    """Set every tensor of ``model`` to its stored value. The files must have been checked against the model before.
 
-    Tensors on the meta device get memory on the CPU. Nothing is held twice but one tensor that changes its dtype or
-    device. Raises ExportError where a buffer that no file holds is on the meta device.
+    Tensors on the meta device are allocated on the CPU. A tensor is read without a second copy, unless its dtype or
+    device changes. Raises ExportError if a tensor that no file holds is on the meta device.
     """
     own = model.state_dict(keep_vars=True)
     for header in headers:
@@ -44,11 +44,11 @@ def _fill_tensor(target: Tensor, header: StoredHeader, name: str) -> None:
             for piece in read_chunks(stream, stored):
                 memory[place : place + len(piece)] = piece
                 place += len(piece)
-        target.add_(0)  # tells whoever has made something of the old values
+        target.add_(0)  # increments the version counter, so that values cached from the old content are discarded
 
 
 def _materialize(model: nn.Module, old: Tensor) -> None:
-    """Put memory in the place of a meta tensor, wherever it hangs."""
+    """Replace a meta tensor by an uninitialized CPU tensor in every module that holds it."""
     empty: Tensor = torch.empty_like(old, device="cpu")
     if isinstance(old, nn.Parameter):
         empty = nn.Parameter(empty, requires_grad=old.requires_grad)

@@ -1,4 +1,4 @@
-"""``freeze``: a trained model as it will be shipped, which knows how to write itself."""
+"""``freeze``: turn a trained model into the model to ship, which can save itself in the packed format."""
 
 from __future__ import annotations
 
@@ -15,22 +15,21 @@ __all__ = ["freeze"]
 
 
 def freeze(model: Any, float_dtype: str | None = None) -> nn.Module:
-    """The model as it will be shipped: packed codes, schedules at their end, floats rounded as stored.
+    """The model as it will be shipped: packed codes, schedules at their end, floats rounded to the stored dtype.
 
-    model: a compressed model, or the engine that trains it (any ZeRO stage; then a call for all ranks). It is
-        not touched: the result is a new model on the CPU in evaluation mode, and training can go on.
-    float_dtype: "float32", "float16" or "bfloat16", how scales and leftover floats are stored; by default
-        what the config's ``export`` block says.
+    model: a compressed model, or the engine that trains it (any ZeRO stage; all ranks have to call this). It is not
+        changed: the result is a new model on the CPU in evaluation mode, and training can continue.
+    float_dtype: "float32", "float16" or "bfloat16": the dtype in which scales and the remaining float tensors are
+        stored; by default that of the config's ``export`` block.
 
-    A frozen model is returned as it is. Raises ExportError where a value does not fit ``float_dtype``, where a
-    static activation range has never seen an input, and for a frozen model that stores another ``float_dtype``.
-    What pruning with related modules takes away is gone from the result. Logs a warning where a mask of snip_momentum
-    is not final yet.
+    A frozen model is returned unchanged. Raises ExportError if a value does not fit ``float_dtype``, if a static
+    activation range has never seen an input, and for a frozen model that is stored in another ``float_dtype``. What
+    pruning with related modules removes is cut away. Logs a warning if a snip_momentum mask is not final yet.
     """
     frozen = freeze_model(model, float_dtype)
     if frozen is unwrap(model):
         return frozen
-    # A copy of the config: the training model keeps its own.
+    # Copy the config, because the training model keeps using its own.
     config = getattr(frozen, "config", None)
     if config is not None and hasattr(config, "to_dict"):
         _replace_config(frozen, config, copy.deepcopy(config))

@@ -24,7 +24,7 @@ __all__ = ["XtcHfQuantizer", "register"]
 
 
 class XtcHfQuantizer(HfQuantizer):  # type: ignore[misc]
-    """Swaps planned modules for empty packed ones before the weights are read."""
+    """Replaces the modules of the packed config by empty packed layers before the weights are read."""
 
     requires_calibration = True
     quantization_config: XtcQuantizationConfig
@@ -37,7 +37,7 @@ class XtcHfQuantizer(HfQuantizer):  # type: ignore[misc]
         if headers:
             check_tensors(model, headers, config)
             check_index(headers)
-            # transformers builds its models under the meta device.
+            # transformers builds models inside a meta device context; checking the files needs real memory.
             with torch.device("cpu"):
                 verify_files(headers, config)
 
@@ -47,7 +47,7 @@ class XtcHfQuantizer(HfQuantizer):  # type: ignore[misc]
         return model
 
     def get_state_dict_and_metadata(self, model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """What transformers' own ``save_pretrained`` would write; models that were loaded have another."""
+        """State dict and metadata for transformers' own ``save_pretrained``, which loaded models override."""
         described = describe_packed(model, self.quantization_config.float_dtype)
         return stored_tensors(model, described), {"format": "pt", VERSION: str(described.format_version)}
 
@@ -57,20 +57,20 @@ class XtcHfQuantizer(HfQuantizer):  # type: ignore[misc]
 
     @property
     def is_trainable(self) -> bool:
-        """Yes to transformers' Trainer, which would not even predict otherwise; packed layers refuse to be trained."""
+        """True, because transformers' Trainer would otherwise refuse to predict, too; packed layers refuse training."""
         return True
 
     @property
     def is_qat_trainable(self) -> bool:
-        """As ``is_trainable``."""
+        """See ``is_trainable``."""
         return True
 
 
 def register() -> None:
-    """Make transformers know the quantization method; repeated calls are harmless."""
+    """Register the quantization method with transformers; repeated calls are harmless."""
     AUTO_QUANTIZATION_CONFIG_MAPPING.setdefault(QUANT_METHOD, XtcQuantizationConfig)
     AUTO_QUANTIZER_MAPPING.setdefault(QUANT_METHOD, XtcHfQuantizer)
 
 
-# On import, because the import may itself be what brings the table into being.
+# At module level, because importing this module may itself be what creates transformers' table.
 register()

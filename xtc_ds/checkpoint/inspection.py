@@ -1,4 +1,4 @@
-"""What a packed checkpoint holds, read from its headers and config alone. MB = 1e6 bytes."""
+"""What a packed checkpoint contains, read from its headers and config alone. MB = 1e6 bytes."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ _FLOATS = ("f64", "f32", "f16", "bf16")
 class TensorEntry:
     """One tensor of the files.
 
-    format: weight format, or the dtype of a float. kept: of a sparse weight, "2:4" or a share. weights: how many values
-    of the model it holds (0 for scales and masks). bits_per_weight: as stored, with its mask, without its scales; None
-    for these. least_bytes: what codes of log2 of the number of levels would take, nothing rounded up; of floats what
-    they take. file: which one holds it.
+    format: weight format, or the dtype of a float tensor. kept: for a sparse weight, its pattern such as "2:4" or the
+    percentage that is kept. weights: how many of the model's weights it holds (0 for scales and masks).
+    bits_per_weight: as stored, including the mask but not the scales; None for scales and masks. least_bytes: size of
+    the codes at log2(number of levels) bits each, without rounding up; for floats their actual size. file: name of the
+    file that holds it.
     """
 
     name: str
@@ -47,7 +48,10 @@ class TensorEntry:
 
 @dataclass(frozen=True)
 class Leftover:
-    """A float weight with two or more dimensions: what packing it would save, with one 4-byte scale a row."""
+    """A float weight with two or more dimensions, and the bytes saved by packing it with one 4-byte scale per row.
+
+    saved_int8: in format int8. saved_main: in the checkpoint's main format.
+    """
 
     name: str
     bytes: int
@@ -57,10 +61,11 @@ class Leftover:
 
 @dataclass(frozen=True)
 class Inspection:
-    """file_bytes: of all weight files as measured on disk. dense_bytes: the same model with float32 everywhere.
+    """The result of ``inspect_folder``.
 
-    least_bytes: the codes alone, at log2 of the number of levels, with the floats. main_format: the format that holds
-    most weights; None where nothing is packed. leftovers: float weights, largest first.
+    file_bytes: size of all weight files on disk. dense_bytes: size of the same model with all weights in float32.
+    least_bytes: size of the codes at log2(number of levels) bits each, plus the floats. main_format: the format that
+    holds the most weights; None if nothing is packed. tensors, leftovers: the largest first.
     """
 
     folder: Path
@@ -73,7 +78,7 @@ class Inspection:
     files: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
+        """As plain data for JSON."""
         return {
             "folder": str(self.folder),
             "files": list(self.files),
@@ -88,9 +93,9 @@ class Inspection:
 
 
 def inspect_folder(folder: str | os.PathLike[str]) -> Inspection:
-    """Read a packed checkpoint's tables; ``folder`` may also be its file, or one of its files.
+    """Inspect a packed checkpoint; ``folder`` may also be one of its weight files.
 
-    Raises ExportError if the folder holds none or it is damaged.
+    Raises ExportError if the folder holds no packed checkpoint, or a damaged one.
     """
     folder = Path(folder)
     if folder.is_file():
@@ -121,9 +126,9 @@ def inspect_folder(folder: str | os.PathLike[str]) -> Inspection:
 
 
 def _counted_weights(config: XtcQuantizationConfig) -> dict[str, int]:
-    """The tensor with which the weights of packed layers are counted, to their number.
+    """Map one tensor of each packed weight to the number of weights it stands for, so that each is counted once.
 
-    It is the first that holds values: of several factors the first one, of a bank that of its first layer.
+    It is the first tensor with values: for a factored weight the first factor, for a bank that of its first layer.
     """
     result: dict[str, int] = {}
     shared = config.shared_tensors()
@@ -152,7 +157,7 @@ def _entry(
     least = size if part.codes is None else part.codes[0].bits * part.codes[1] / 8
     if name not in counted:
         return TensorEntry(name, told, None, stored.shape, 0, size, None, least, file)
-    # All that tells the weights from each other: their values and where pruned ones are, without scales.
+    # Everything needed to tell the weights apart: values and positions of the unpruned ones, but no scales.
     telling = sum(each.bytes(float_bytes) for each in weight.parts() if each.values or not each.is_float)
     weights = counted[name]
     return TensorEntry(name, told, _kept(weight), weight.shape, weights, size, 8 * telling / weights, least, file)

@@ -1,4 +1,4 @@
-"""An inspection as tables to print."""
+"""An inspection, formatted as tables to print."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["inspection_table"]
 
 
 def inspection_table(report: Inspection) -> RenderableType:
-    """The tensors, largest first, the totals, and what is still float."""
+    """The tensors, largest first, then the totals, then the weights that are still float."""
     table = Table(title=str(report.folder), title_justify="left")
     for heading in ("tensor", "format", "shape"):
         table.add_column(heading)

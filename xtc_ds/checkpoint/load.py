@@ -1,4 +1,4 @@
-"""Reading packed checkpoints back."""
+"""Load packed checkpoints."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ __all__ = ["accept_config", "load", "load_into", "model_class_of", "read_quantiz
 
 
 def load(folder: str | os.PathLike[str], runtime: str = "packed", **kwargs: Any) -> nn.Module:
-    """The model of a packed checkpoint, in evaluation mode, of the class that it was exported from.
+    """Load a packed checkpoint: returns the model, of the class it was exported from, in evaluation mode.
 
-    folder: a local folder, or the id of a repository on the Hugging Face hub ("user/name"; ``revision``, ``token`` and
-        ``cache_dir`` say which and how).
+    folder: a local folder, or the id of a repository on the Hugging Face hub ("user/name"). For the latter, ``kwargs``
+        may hold ``revision``, ``token`` and ``cache_dir``.
     runtime: see ``set_runtime``.
-    ``kwargs`` go to that class's ``from_pretrained``. Raises ExportError if the folder holds none, or a damaged one.
+
+    ``kwargs`` are passed to the class's ``from_pretrained``. Raises ExportError if the folder holds no packed
+    checkpoint, or a damaged one.
     """
     check_runtime(runtime)
     folder = _local(folder, kwargs)
@@ -49,7 +51,7 @@ def load(folder: str | os.PathLike[str], runtime: str = "packed", **kwargs: Any)
 
 
 def model_class_of(folder: Path) -> Any:
-    """The transformers class that a folder's model was exported from. Raises ExportError where there is none."""
+    """The transformers class that a folder's model was exported from. Raises ExportError if transformers lacks it."""
     import transformers
 
     content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -62,11 +64,12 @@ def model_class_of(folder: Path) -> Any:
 
 
 def load_into(model: nn.Module, folder: str | os.PathLike[str], runtime: str = "packed") -> nn.Module:
-    """Fill a plain model of the same structure (any nn.Module) from a packed checkpoint, in place.
+    """Load a packed checkpoint into an uncompressed model of the same structure (any nn.Module), in place.
 
+    model: on any device; parameters on the meta device are allocated on the CPU.
     runtime: see ``set_runtime``.
-    model: on any device; parameters on the meta device get memory on the CPU. Raises ExportError where structure or
-    files do not fit, or a file is damaged.
+
+    Returns ``model`` in evaluation mode. Raises ExportError if the checkpoint does not fit the model or is damaged.
     """
     check_runtime(runtime)
     folder = Path(folder)
@@ -87,7 +90,7 @@ def load_into(model: nn.Module, folder: str | os.PathLike[str], runtime: str = "
 
 
 def _devices(model: nn.Module, names: list[str]) -> dict[str, torch.device]:
-    """Where each of these modules has its weight; the CPU where that is nowhere."""
+    """The device of each module's weight; the CPU for modules without a weight or with one on the meta device."""
     weights = {name: getattr(module, "weight", None) for name, module in model.named_modules()}
     found = {name: getattr(weights.get(name), "device", None) for name in names}
     cpu = torch.device("cpu")
@@ -95,7 +98,7 @@ def _devices(model: nn.Module, names: list[str]) -> dict[str, torch.device]:
 
 
 def accept_config(folder: str | os.PathLike[str]) -> None:
-    """Let the files of a packed checkpoint agree with its ``config.json`` as it is now, after a change on purpose."""
+    """Accept a deliberate change of ``config.json``: update its checksum in the headers of the weight files."""
     folder = Path(folder)
     checksum = config_checksum(folder)
     for header in read_headers(weight_files(folder), read_quantization_config(folder)):
@@ -118,7 +121,7 @@ def _local(folder: str | os.PathLike[str], kwargs: dict[str, Any]) -> Path:
 
 
 def read_quantization_config(folder: str | os.PathLike[str]) -> XtcQuantizationConfig:
-    """The ``quantization_config`` of a folder. Raises ExportError if it is not a packed checkpoint."""
+    """Read ``quantization_config`` from the folder's config.json. Raises ExportError if it is no packed checkpoint."""
     file = Path(folder) / "config.json"
     try:
         content = json.loads(file.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The ``quantization_config`` of a packed checkpoint: enough to build the empty packed model."""
+"""The ``quantization_config`` of a packed checkpoint: all that is needed to build the empty packed model."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ from xtc_ds.runtime.packed import PackedLayer, PackedSpec, weight_identity
 __all__ = ["FORMAT_VERSION", "QUANT_METHOD", "XtcQuantizationConfig", "describe_packed"]
 
 QUANT_METHOD = "xtc"
-# Version 1 knows linear layers and tables; pruned models and convolutions are written as version 2, and those with
-# sparse weights that are stored without their zeros as version 3. Version 4 has formats with other parts than scales
-# and zeros, factored weights and shared ones.
+# Version 1: linear and embedding layers. Version 2: also pruned models and convolutions. Version 3: also sparse
+# weights stored without their zeros. Version 4: also formats with parts other than scales and zero points, factored
+# weights and shared weights.
 FORMAT_VERSION = 4
 
 
 class XtcQuantizationConfig(QuantizationConfigMixin):  # type: ignore[misc]
-    """What ``config.json`` says of the packed layers.
+    """The ``quantization_config`` block of ``config.json``, which describes the packed layers.
 
-    format_version: of the file layout; newer versions are refused.
-    float_dtype: how scales and leftover floats are stored.
+    format_version: version of the file layout; newer versions than FORMAT_VERSION are refused.
+    float_dtype: dtype in which scales and the remaining float tensors are stored.
     layers: a list of ``{"modules": [names], "kind", "format", "grouping", "groups", "shape", "activation"}``.
-    tied: module name to the earlier module whose weight it shares.
-    pruned: what is smaller than the model's own config says (see ``shrinkage_json``).
-    about: what the model card tells: ``original_bytes`` of the uncompressed model, ``scores`` by name.
+    tied: module name to the name of the earlier module whose weight it shares.
+    pruned: which modules are smaller than in the unpruned model (see ``shrinkage_json``).
+    about: facts for the model card: ``original_bytes`` of the uncompressed model, ``scores`` by name, and those of
+        ``about.check_about``.
 
-    Raises ExportError where a value is not understood.
+    Raises ExportError if a value is invalid.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class XtcQuantizationConfig(QuantizationConfigMixin):  # type: ignore[misc]
         self.about = about or {}
 
     def shrinkage(self) -> Shrinkage:
-        """What pruning made smaller."""
+        """Which modules pruning made smaller. Raises ExportError if ``pruned`` is invalid."""
         if not self.pruned:
             return Shrinkage()
         try:
@@ -79,7 +80,7 @@ class XtcQuantizationConfig(QuantizationConfigMixin):  # type: ignore[misc]
             raise ExportError(f"quantization_config.pruned: not understood: {error!r}") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """As ``config.json`` holds it."""
+        """As plain data for ``config.json``; an empty ``pruned`` or ``about`` is left out."""
         content: dict[str, Any] = super().to_dict()
         for key in ("pruned", "about"):
             if not content[key]:
@@ -87,7 +88,7 @@ class XtcQuantizationConfig(QuantizationConfigMixin):  # type: ignore[misc]
         return content
 
     def specs(self) -> dict[str, PackedSpec]:
-        """Module name to spec."""
+        """Map each packed module's name to its spec. Raises ExportError if an entry of ``layers`` is invalid."""
         result: dict[str, PackedSpec] = {}
         for index, entry in enumerate(self.layers):
             try:
@@ -102,9 +103,10 @@ class XtcQuantizationConfig(QuantizationConfigMixin):  # type: ignore[misc]
         return result
 
     def shared_tensors(self) -> dict[str, str]:
-        """Tensors that a file leaves out, to the tensor that it holds in their place.
+        """Map each tensor that is left out of the file to the stored tensor that is used instead.
 
-        Those of tied modules, and the parts of a bank but for the first module of ``specs`` that has them.
+        These are the tensors of tied modules, and the parts of a bank in all modules of ``specs`` but the first with
+        that bank.
         """
         specs, result = self.specs(), {}
         for name, owner in self.tied.items():
@@ -123,7 +125,7 @@ class XtcQuantizationConfig(QuantizationConfigMixin):  # type: ignore[misc]
 
 
 def describe_packed(model: nn.Module, float_dtype: str) -> XtcQuantizationConfig:
-    """The config of a frozen model; layers of the same kind share an entry."""
+    """Build the config of a frozen model; layers with equal specs share an entry."""
     entries: dict[PackedSpec, list[str]] = {}
     first: dict[tuple[int, ...], str] = {}
     tied: dict[str, str] = {}
@@ -132,7 +134,7 @@ def describe_packed(model: nn.Module, float_dtype: str) -> XtcQuantizationConfig
         packed = isinstance(module, PackedLayer)
         if packed:
             entries.setdefault(module.spec, []).append(name)
-        # What modules share by a bank is no tie.
+        # Modules that share parts of a bank are not tied.
         if (identity := weight_identity(module)) and not _has_bank(module):
             owner = first.setdefault(identity, name)
             # A float weight may be tied to a module that is not packed.

@@ -1,6 +1,6 @@
-"""Safetensors files: written in one fixed order, so that equal models give equal bytes, and read without trust.
+"""Safetensors files: written in a fixed order, so that equal models give equal bytes, and checked when read.
 
-The container is that of safetensors: eight bytes with the length of a JSON header, the header, the tensors' bytes.
+The file layout is that of safetensors: the length of a JSON header (8 bytes), the header, then the tensors' bytes.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ __all__ = [
     "write_file",
 ]
 
-#: name in the file to dtype
+#: dtype name in the file to torch dtype
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
-# The order of safetensors' own writer: wide types first, so that all are aligned.
+# The order of the safetensors library: wide types first, so that all tensors are aligned.
 _ORDER = ("I64", "F64", "F32", "I32", "BF16", "F16", "I16", "I8", "U8", "BOOL")
 #: metadata key of the tensors' checksums
 CHECKSUMS = "xtc_crc32"
@@ -45,7 +45,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor in a file: the bytes from ``begin`` to ``end``, counted from the start of the file."""
+    """A tensor in a file: the bytes from ``begin`` up to ``end``, counted from the start of the file."""
 
     name: str
     dtype: str
@@ -59,14 +59,14 @@ class StoredTensor:
         return self.end - self.begin
 
     def first_checksum(self) -> int:
-        """CRC-32 of what the header says of the tensor; that of its bytes goes on from here."""
+        """CRC-32 of the tensor's name, dtype and shape; the checksum of its bytes continues from this value."""
         sizes = ",".join(map(str, self.shape))
         return zlib.crc32(f"{self.name}\n{self.dtype}\n{sizes}\n".encode())
 
 
 @dataclass(frozen=True)
 class StoredHeader:
-    """What the header of ``file`` says. checksums: name to CRC-32; None in files that hold none."""
+    """The parsed header of ``file``. checksums: tensor name to CRC-32; None if the file has no checksums."""
 
     file: Path
     metadata: Mapping[str, str]
@@ -75,7 +75,7 @@ class StoredHeader:
 
 
 def write_file(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write contiguous CPU tensors with their checksums. Nothing is copied."""
+    """Write contiguous CPU tensors and their checksums, without copying the tensors."""
     names = sorted(tensors, key=lambda name: (_ORDER.index(_NAMES[tensors[name].dtype]), name))
     entries, checksums, place = {}, {}, 0
     for name in names:
@@ -88,7 +88,7 @@ def write_file(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str,
     header = {"__metadata__": dict(sorted({**metadata, CHECKSUMS: text}.items())), **entries}
     encoded = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     encoded = encoded.ljust(-(-len(encoded) // 8) * 8)
-    # A new file in the place of an old one, which a loaded model may still be mapped to.
+    # Do not overwrite an old file in place: a loaded model may still have it mapped into memory.
     file.unlink(missing_ok=True)
     with file.open("wb") as stream:
         stream.write(len(encoded).to_bytes(8, "little"))
@@ -98,7 +98,7 @@ def write_file(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str,
 
 
 def read_header(file: Path) -> StoredHeader:
-    """The header of ``file``. Raises ExportError where it is damaged, or does not fit the length of the file."""
+    """Read the header of ``file``. Raises ExportError if it is damaged or does not match the size of the file."""
     try:
         size = file.stat().st_size
         with file.open("rb") as stream:
@@ -128,7 +128,7 @@ def read_header(file: Path) -> StoredHeader:
 
 
 def read_chunks(stream: BinaryIO, stored: StoredTensor) -> Iterator[memoryview]:
-    """The bytes of a tensor, piece by piece; a piece is valid until the next one."""
+    """Yield the bytes of a tensor in pieces, each valid until the next. Raises ExportError if the file ends early."""
     buffer = memoryview(bytearray(min(_CHUNK, stored.bytes)))
     stream.seek(stored.begin)
     left = stored.bytes
@@ -141,7 +141,7 @@ def read_chunks(stream: BinaryIO, stored: StoredTensor) -> Iterator[memoryview]:
 
 
 def replace_text(file: Path, old: str, new: str) -> None:
-    """Change a part of the header to another of equal length, in place."""
+    """Replace ``old`` in the header, where it must occur exactly once, by a text of equal length, in place."""
     assert len(old) == len(new)
     with file.open("r+b") as stream:
         header = stream.read(int.from_bytes(stream.read(8), "little"))
@@ -151,7 +151,7 @@ def replace_text(file: Path, old: str, new: str) -> None:
 
 
 def memory_of(tensor: Tensor) -> memoryview:
-    """The bytes of a contiguous CPU tensor, not copied: what is written there is in the tensor."""
+    """The bytes of a contiguous CPU tensor as a view, not a copy: writing to it changes the tensor."""
     flat = tensor.detach().reshape(-1)
     return memoryview(flat.view(torch.uint8).numpy().data).cast("B") if flat.numel() else memoryview(b"")
 

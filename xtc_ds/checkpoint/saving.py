@@ -1,4 +1,4 @@
-"""``save_pretrained`` and ``push_to_hub`` of frozen Hugging Face models: the same files as ``export_packed``."""
+"""``save_pretrained`` and ``push_to_hub`` of frozen Hugging Face models; they write the files of ``export_packed``."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from xtc_ds.errors import ExportError
 
 __all__ = ["make_savable"]
 
-# What transformers' own template of a model card says; a card from the hub does not.
+# A sentence of transformers' model card template, by which an untouched template is recognized.
 _TEMPLATE = "This model card has been automatically generated"
 
 
 def make_savable(model: nn.Module) -> None:
-    """Give a frozen model of transformers, in place, a ``save_pretrained`` that writes the packed format.
+    """Give a frozen transformers model a ``save_pretrained`` that writes the packed format, in place.
 
-    transformers' own writes metadata in a random order and knows no checksums.
+    The one of transformers writes metadata in a random order and no checksums. Other models are left unchanged.
     """
     if hasattr(model, "save_pretrained") and hasattr(model, "config"):
         model.save_pretrained = MethodType(save_pretrained, model)  # type: ignore[assignment]
@@ -44,10 +44,10 @@ def save_pretrained(
     repo_id: str | None = None,
     **kwargs: Any,
 ) -> None:
-    """As ``PreTrainedModel.save_pretrained``, in the packed format; the same model gives the same bytes.
+    """Like ``PreTrainedModel.save_pretrained``, in the packed format; equal models give equal bytes.
 
-    A ``state_dict`` is not looked at: the codes are the model's. ``kwargs`` go to ``push_to_hub``. Raises ExportError
-    for a ``variant`` and for files other than safetensors, and where the folder cannot be written.
+    ``state_dict`` is ignored: the model's own codes are written. ``kwargs`` are passed to ``push_to_hub``. Raises
+    ExportError for a ``variant``, for ``safe_serialization=False``, and if the folder cannot be written.
     """
     if variant is not None or not safe_serialization:
         raise ExportError("save_pretrained: packed checkpoints are safetensors files without a variant")
@@ -67,7 +67,7 @@ def save_pretrained(
 def _upload_modified_files(
     self: Any, working_dir: str | os.PathLike[str], repo_id: str, *args: Any, **kwargs: Any
 ) -> Any:
-    """As transformers', with our model card where the hub has none or an earlier one of ours."""
+    """Like transformers' method, but first replace a template card, or an earlier card of xtc_ds, by ``card_text``."""
     folder = Path(working_dir)
     card = folder / CARD_NAME
     if card.is_file():

@@ -1,4 +1,4 @@
-"""The files of a packed checkpoint: one, or several with an index, as ``save_pretrained`` writes them."""
+"""The weight files of a packed checkpoint: one file, or shards with an index, named as by ``save_pretrained``."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 def write_weights(
     folder: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], max_shard_size: int | str
 ) -> list[Path]:
-    """Write the tensors to one file, or to several of at most ``max_shard_size`` ("5GB", or bytes) and an index.
+    """Write the tensors to one file, or to shards of at most ``max_shard_size`` ("5GB", or bytes) and an index.
 
-    Files of an earlier checkpoint in the folder go. A tensor that is larger has a file of its own. Raises ExportError
-    where the size is none.
+    Weight files of an earlier checkpoint in the folder are deleted. A tensor larger than the limit gets a shard of its
+    own. Returns the files. Raises ExportError if ``max_shard_size`` is not a size.
     """
     try:
         split = split_torch_state_dict_into_shards(
@@ -48,7 +48,7 @@ def write_weights(
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder. Raises ExportError where there are none, or one of the index is missing."""
+    """The safetensors files of a folder. Raises ExportError if there are none or a shard of the index is missing."""
     single, index = folder / WEIGHTS_NAME, folder / INDEX_NAME
     if single.is_file():
         return [single]
@@ -63,7 +63,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def check_index(headers: Iterable[StoredHeader]) -> None:
-    """Raise ExportError where the index beside sharded files does not name their tensors."""
+    """Raise ExportError if the index beside the shards does not map exactly their tensors to their files."""
     headers = list(headers)
     index = headers[0].file.with_name(INDEX_NAME) if headers else None
     if index is None or headers[0].file.name == WEIGHTS_NAME or not index.is_file():

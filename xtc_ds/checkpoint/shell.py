@@ -1,4 +1,4 @@
-"""The empty shell of a frozen model, made from a plain one, to be filled from its file."""
+"""Build the empty shell of a frozen model from a plain model; its tensors are read from the file later."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["build_frozen", "mark_frozen", "tie_packed_layers"]
 
 
 def build_frozen(model: nn.Module, config: XtcQuantizationConfig) -> None:
-    """Make a plain model the empty shell of a frozen one: pruned modules shrink, packed ones are replaced.
+    """Turn a plain model into the empty shell of a frozen one: shrink pruned modules, replace packed ones, in place.
 
-    Packed modules come on the meta device. Raises ExportError where the model has no such module or its shape
-    differs, before anything is changed.
+    Packed layers are on the meta device. Raises ExportError, before anything is changed, if the model lacks a module or
+    its shape differs.
     """
     shrinkage, specs = config.shrinkage(), config.specs()
     check_shrinkage(model, shrinkage)
@@ -33,7 +33,7 @@ def build_frozen(model: nn.Module, config: XtcQuantizationConfig) -> None:
 
 
 def mark_frozen(model: nn.Module, config: XtcQuantizationConfig) -> None:
-    """Let a filled model know that it is frozen, and how it is stored."""
+    """Record on a loaded model that it is frozen and how it is stored, and give it the packed ``save_pretrained``."""
     shrinkage = config.shrinkage()
     update_state(model, float_dtype=config.float_dtype, shrinkage=shrinkage, about=config.about, frozen=True)
     make_savable(model)
@@ -69,7 +69,7 @@ def _install_packed_layers(model: nn.Module, specs: dict[str, PackedSpec]) -> No
         with torch.device("meta"):
             layer = build_packed(spec, module, module.weight.dtype, "meta")  # type: ignore[arg-type]
         packed[id(module)] = layer.train(module.training)
-    # A module may hang in several places; the config names one.
+    # The same module object may have several parents; the config names it once.
     for parent in list(model.modules()):
         for key, child in parent._modules.items():
             if id(child) in packed:
@@ -77,7 +77,7 @@ def _install_packed_layers(model: nn.Module, specs: dict[str, PackedSpec]) -> No
 
 
 def tie_packed_layers(model: nn.Module, config: XtcQuantizationConfig) -> None:
-    """Let tied layers share their weights, and layers with a common bank its parts, which the file holds once."""
+    """Make tied layers share their weights, and layers with a common bank its parts, which the file holds once."""
     for name, owner in config.tied.items():
         share_packed_tensors(model.get_submodule(name), model.get_submodule(owner))
     for tensor, owner in config.shared_tensors().items():

@@ -1,4 +1,4 @@
-"""What pruning made smaller, as ``quantization_config.pruned`` tells it, and back. Nothing that is read is trusted."""
+"""Convert a ``Shrinkage`` to the JSON of ``quantization_config.pruned`` and back. Input is validated when read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["read_shrinkage", "write_shrinkage"]
 
 
 def write_shrinkage(shrinkage: Shrinkage) -> dict[str, Any]:
-    """Plain data; modules with equal sizes share an entry."""
+    """``shrinkage`` as plain data for JSON; modules with equal sizes share an entry."""
     layers: dict[ShrunkModule, list[str]] = {}
     for name, module in shrinkage.modules.items():
         layers.setdefault(module, []).append(name)
@@ -29,7 +29,7 @@ def write_shrinkage(shrinkage: Shrinkage) -> dict[str, Any]:
 
 
 def read_shrinkage(content: Mapping[str, Any]) -> Shrinkage:
-    """The inverse. Raises KeyError, TypeError or ValueError where it is not understood."""
+    """The inverse of ``write_shrinkage``. Raises KeyError, TypeError or ValueError if ``content`` is invalid."""
     modules, attributes = {}, {}
     known = {name for technique in techniques() for name in technique.frozen_attributes}
     for entry in content["layers"]:

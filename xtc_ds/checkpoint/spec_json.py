@@ -1,4 +1,4 @@
-"""Packed layers as the entries of ``quantization_config.layers``, and back. Nothing that is read is trusted."""
+"""Convert packed layers to the entries of ``quantization_config.layers`` and back. Input is validated when read."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from xtc_ds.storage.base import whole_number
 
 __all__ = ["read_spec", "write_spec"]
 
-# The keys of an entry that tell of the module; the others are those of its weight.
+# Keys of an entry that describe the module; all others describe its weight.
 _OF_THE_MODULE = ("modules", "kind", "activation")
 
 
 def write_spec(spec: PackedSpec) -> dict[str, Any]:
-    """The entry, without the names of its modules."""
+    """``spec`` as an entry, without "modules"."""
     weight = weight_to_json(spec.weight)
-    # The order of keys is that of the first files.
+    # Keep the key order of the first format version.
     pruned: dict[str, Any] = {key: weight.pop(key) for key in ("masked", "sparse") if key in weight}
     return {
         **pruned,
@@ -36,7 +36,7 @@ def write_spec(spec: PackedSpec) -> dict[str, Any]:
 
 
 def read_spec(entry: dict[str, Any]) -> PackedSpec:
-    """The inverse. Raises KeyError, TypeError, ValueError or FormatError where it is not understood."""
+    """The inverse of ``write_spec``. Raises KeyError, TypeError, ValueError or FormatError if ``entry`` is invalid."""
     kind = entry["kind"]
     if kind not in packed_kinds():
         raise ValueError(f"kind {kind!r}")

@@ -1,4 +1,4 @@
-"""Whether the tensors of a packed checkpoint are those of a model, before any is read."""
+"""Check that a packed checkpoint has the tensors that a model needs, before any is read."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["check_tensors"]
 
 
 def check_tensors(model: nn.Module, headers: Iterable[StoredHeader], config: XtcQuantizationConfig) -> None:
-    """Raise ExportError, with the names, where tensors are missing, left over, or of another shape or type.
+    """Raise ExportError, with the names, if tensors are missing, unexpected, or of another shape or dtype.
 
-    model: the empty shell that is to be filled; ``headers`` those of all files together.
+    model: the empty shell to be filled. headers: those of all files together.
     """
     headers = list(headers)
     own = model.state_dict(keep_vars=True)
@@ -34,9 +34,9 @@ def check_tensors(model: nn.Module, headers: Iterable[StoredHeader], config: Xtc
 
 
 def _not_shared(model: nn.Module, own: dict[str, Tensor], found: set[str], config: XtcQuantizationConfig) -> list[str]:
-    """Names that the files do not hold, nor any tensor that is the same in the model."""
+    """Names of tensors that no file holds, neither directly nor as another tensor that shares their memory."""
     twins = set(config.shared_tensors())
-    # Hugging Face models tie their weights only once these are loaded.
+    # Hugging Face models tie their weights only after loading.
     twins |= {name for name, owner in getattr(model, "all_tied_weights_keys", {}).items() if owner in found}
     filled = {id(own[name]) for name in found & own.keys()}
     return [name for name in own if name not in found | twins and id(own[name]) not in filled]

@@ -1,4 +1,4 @@
-"""The tensors of a frozen model as its file holds them."""
+"""The tensors of a frozen model in the form in which its file stores them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["stored_tensors"]
 
 
 def stored_tensors(model: nn.Module, config: XtcQuantizationConfig) -> dict[str, Tensor]:
-    """Name to contiguous CPU tensor: codes as uint8, floats as ``config`` says, shared tensors once."""
+    """Map names to contiguous CPU tensors: codes as uint8, floats in ``config.float_dtype``, shared tensors once."""
     dtype = getattr(torch, config.float_dtype)
-    # Moving a model to another device or dtype parts the buffers of tied layers, not their parameters.
+    # Besides by identity, tied tensors are found by name: moving a model unties the buffers of tied layers.
     shared = config.shared_tensors()
     seen: set[int] = set()
     result = {}

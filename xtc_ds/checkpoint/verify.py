@@ -1,4 +1,4 @@
-"""Whether the files of a packed checkpoint hold what they say: checksums, codes, masks and scales, read in pieces."""
+"""Verify the files of a packed checkpoint: checksums, codes, masks and scales, read in pieces."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from xtc_ds.storage import StoredPart, StoredWeight
 
 __all__ = ["CONFIG_CHECKSUM", "VERSION", "config_checksum", "read_headers", "read_tensor", "verify_files"]
 
-#: metadata keys of the checksum of config.json, and of the format's version
+#: metadata keys of the checksum of config.json and of the format version
 CONFIG_CHECKSUM, VERSION = "xtc_config_crc32", "xtc_format_version"
-# What may be changed in config.json by hand: names of labels, and who wrote the file last.
+# Keys of config.json that users may edit and that the checksum leaves out.
 _FREE = ("id2label", "label2id", "transformers_version")
 
 
 def config_checksum(folder: Path) -> str:
-    """CRC-32 of what ``config.json`` says, eight hex digits; labels' names and the layout of the text do not count.
+    """CRC-32 of the content of ``config.json`` as eight hex digits, without label names and independent of formatting.
 
     Raises ExportError if the file cannot be read.
     """
@@ -41,7 +41,7 @@ def config_checksum(folder: Path) -> str:
 
 
 def read_headers(files: Iterable[Path], config: XtcQuantizationConfig) -> list[StoredHeader]:
-    """The headers of all files. Raises ExportError where one is damaged, of another version, or repeats a tensor."""
+    """Read the headers of all files. Raises ExportError if one is damaged, of another version, or repeats a tensor."""
     headers: list[StoredHeader] = []
     seen: set[str] = set()
     for file in files:
@@ -59,7 +59,7 @@ def read_headers(files: Iterable[Path], config: XtcQuantizationConfig) -> list[S
 
 
 def verify_files(headers: Iterable[StoredHeader], config: XtcQuantizationConfig) -> None:
-    """Raise ExportError, with the tensor's name, where bytes are not those that were written or stand for no codes."""
+    """Raise ExportError, with the tensor's name, if its checksum does not match or its bytes are not valid codes."""
     specs = config.specs()
     for header in headers:
         _verify_config(header)
@@ -86,7 +86,7 @@ def verify_files(headers: Iterable[StoredHeader], config: XtcQuantizationConfig)
 
 
 def read_tensor(header: StoredHeader, name: str) -> Tensor:
-    """One whole tensor."""
+    """Read one whole tensor to the CPU."""
     stored = header.tensors[name]
     result = torch.empty(stored.shape, dtype=DTYPES[stored.dtype])
     if stored.bytes:
@@ -111,7 +111,7 @@ def _verify_config(header: StoredHeader) -> None:
 
 
 def _part(name: str, specs: Mapping[str, PackedSpec]) -> tuple[StoredWeight, StoredPart] | None:
-    """The weight and the part of it that a tensor is; None for other tensors."""
+    """The packed weight that a tensor belongs to, and which part of it the tensor is; None for other tensors."""
     module, _, key = name.rpartition(".")
     weight = specs[module].weight if module in specs else None
     part = None if weight is None else weight.part(key)
@@ -131,11 +131,11 @@ def _check_type(file: Path, stored: StoredTensor, part: StoredPart | None, float
 def _check_content(
     header: StoredHeader, stored: StoredTensor, weight: StoredWeight, part: StoredPart, largest: int, last: int
 ) -> None:
-    """Raise FormatError where a part of a weight has another size than the config says, or stands for no weight."""
+    """Raise FormatError if a part of a weight differs in shape from the config, or its values are invalid."""
     if stored.shape != part.shape:
         raise FormatError(f"has shape {stored.shape}; config.json says {part.shape}")
     if part.codes is None:
-        if not (part.values and part.is_float):  # leftover floats are not looked at either
+        if not (part.values and part.is_float):  # values of float weights are not checked, packed or not
             weight.check(part.name, read_tensor(header, stored.name))
         return
     weight_format, count = part.codes
