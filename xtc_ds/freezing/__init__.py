@@ -1,4 +1,4 @@
-"""From a trained model to a frozen one, or to a dense one: schedules at their end, masks applied, parts cut off."""
+"""Turn a trained model into a frozen or a dense one: schedules at their end, masks applied, pruned parts cut off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``bake``: what compression did to the weights goes into the weights themselves, and the model is an ordinary one."""
+"""``bake``: write the compressed weights into the parameters and make the model an ordinary one again."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ __all__ = ["bake"]
 
 
 def bake(model: Any) -> None:
-    """Turn a compressed model, in place, into a dense one that computes the same with schedules at their end.
+    """Turn a compressed model, in place, into a dense one that computes the same, with all schedules at their end.
 
-    model: a compressed model, or the engine that trained it (any ZeRO stage; then a call for all ranks).
+    model: a compressed model, or the engine that trained it (any ZeRO stage; all ranks have to call this).
 
-    Weights become what their codes stand for, in their own dtype, times the masks; what pruning with related
-    modules takes away is cut off. Masks and scores are removed, and modules get their plain class back, except
-    those whose input is quantized: these go on doing that, from now on. Parameters stay the same objects unless
-    their shape changes. A model without compressed layers stays as it is.
+    Weights are replaced by their dequantized values, in their own dtype, times the masks; what pruning with related
+    modules removes is cut off. Masks and scores are deleted, and modules get their original class back, except those
+    with quantized inputs, which keep quantizing them. Parameters stay the same objects unless their shape changes. A
+    model without compressed layers is left unchanged.
 
-    This ends the training: an engine's optimizer still holds the unquantized weights, and parameters that were
-    cut are unknown to it.
+    Training cannot continue afterwards: an engine's optimizer still holds the unquantized weights, and does not know
+    the parameters that were cut.
 
-    Raises ExportError, before anything is changed, for a frozen model, and where a parameter that has to shrink is
+    Raises ExportError, before anything is changed, for a frozen model, and if a parameter that has to shrink is
     partitioned by ZeRO-3.
     """
     module = unwrap(model)
@@ -71,7 +71,7 @@ def _write_tensors(model: nn.Module, parts: TrainedParts) -> None:
         assert kind is not None
         for key in kind.tensors:
             parameter, buffer = module._parameters.get(key), module._buffers.get(key)
-            # Tied weights are written once: codes of codes may differ.
+            # Write a tied weight once: quantizing already quantized values again may change them.
             if parameter is not None and id(parameter) not in written and _changes(module, key, name, parts):
                 written.add(id(parameter))
                 _write(parts, name, module, key, parameter)
@@ -98,7 +98,7 @@ def _write(parts: TrainedParts, name: str, module: nn.Module, key: str, paramete
 
 
 def _weight(parts: TrainedParts, name: str, module: nn.Module, w: Tensor) -> Tensor:
-    """The trained weight as its codes stand for it, in the order in which the module stores it."""
+    """The trained weight, dequantized if the layer quantizes it, in the layout in which the module stores it."""
     coded = isinstance(module, CompressedLayer) and module.coded_row is not None
     if not coded and not parts.changes_values(name):
         return w

@@ -1,4 +1,4 @@
-"""From a trained model to the one that is shipped."""
+"""Turn a trained model into the frozen model to ship."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["freeze_model", "is_frozen", "planned_dtype", "unwrap", "warn_before_
 
 
 def freeze_model(model: Any, float_dtype: str | None = None) -> nn.Module:
-    """What :func:`xtc_ds.freeze` does, but for what a file has to say of the result."""
+    """Like :func:`xtc_ds.freeze`, but without the ``quantization_config`` and the methods that save the model."""
     module = unwrap(model)
     dtype_name = float_dtype or planned_dtype(module)
     if dtype_name not in FLOATS:
@@ -34,19 +34,19 @@ def freeze_model(model: Any, float_dtype: str | None = None) -> nn.Module:
 
 
 def warn_before_freeze(model: nn.Module) -> None:
-    """Let the techniques say what of a compressed model is not at its end. With ZeRO-3 a call for all ranks."""
+    """Let each technique warn about what has not reached its final state. With ZeRO-3 all ranks have to call this."""
     layers = dict(compressed_layers(model))
     for technique in techniques():
         technique.before_freeze(layers)
 
 
 def is_frozen(model: nn.Module) -> bool:
-    """Whether the model is one that ``freeze`` made, or loaded from its file."""
+    """Whether the model was made by ``freeze`` or loaded from a packed checkpoint."""
     return state_of(model).frozen or any(isinstance(module, PackedLayer) for module in model.modules())
 
 
 def unwrap(model: Any) -> nn.Module:
-    """The model itself, out of a DeepSpeed engine, a data-parallel wrapper or ``torch.compile``."""
+    """The module inside a DeepSpeed engine, a data-parallel wrapper or a ``torch.compile`` wrapper."""
     from deepspeed import DeepSpeedEngine
 
     while isinstance(model, (DeepSpeedEngine, nn.parallel.DistributedDataParallel, nn.DataParallel)):
@@ -55,5 +55,5 @@ def unwrap(model: Any) -> nn.Module:
 
 
 def planned_dtype(model: nn.Module) -> str:
-    """The name of the type in which the model's floats are stored."""
+    """The name of the dtype in which the model's floats are stored."""
     return state_of(model).float_dtype

@@ -1,4 +1,4 @@
-"""The work of ``freeze``: a copy of a compressed model with packed, masked and smaller tensors.
+"""The implementation of ``freeze``: copies a compressed model with packed, masked and smaller tensors.
 
 Shape legend: O and I = output and input features or channels, G = scale groups.
 """
@@ -32,7 +32,7 @@ FLOATS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 
 class Freezer:
-    """Freezes one model; with ZeRO-3 a call for all ranks."""
+    """Freezes one model. With ZeRO-3 all ranks have to use it."""
 
     def __init__(self, model: nn.Module, float_dtype: str) -> None:
         self.model, self.dtype_name = model, float_dtype
@@ -47,7 +47,7 @@ class Freezer:
             self.parts = TrainedParts(model)
 
     def run(self) -> nn.Module:
-        """The frozen copy."""
+        """Build and return the frozen copy."""
         with torch.no_grad():
             for name in self.parts.modules:
                 self._copy_pruned(name, self.model.get_submodule(name))
@@ -60,14 +60,14 @@ class Freezer:
         return frozen
 
     def tensor(self, old: Tensor, stored: bool) -> Tensor:
-        """A copy on the CPU in the dtype of the original, rounded if the file holds it."""
+        """The CPU copy of ``old`` in its dtype; if ``stored``, rounded to the file's dtype. One copy per original."""
         if id(old) not in self.copies:
             copy = self._whole(old)
             self._keep(old, self.rounded(copy, self.names.get(id(old), "")) if stored else copy)
         return self.copies[id(old)]
 
     def rounded(self, value: Tensor, name: str) -> Tensor:
-        """Floats as the file will hold them, in their own dtype. Raises ExportError where one does not fit."""
+        """Floats rounded to ``float_dtype``, in their own dtype. Raises ExportError if a value overflows."""
         if not value.is_floating_point():
             return value
         stored = value.to(self.float_dtype)
@@ -101,7 +101,7 @@ class Freezer:
         return layer
 
     def _stored(self, name: str, module: CompressedLayer) -> Elementwise | Masked | Sparse:
-        """How the weight is stored; of a pruned one as its masks are now."""
+        """How the weight is stored; for a pruned weight according to its current masks."""
         weight = module._parameters.get("weight")  # type: ignore[attr-defined]
         mask, change = self.parts.weight_mask(name), self.parts.modules.get(name)
         found = None if change is None or mask is None else found_kept(change, mask)
@@ -117,7 +117,7 @@ class Freezer:
         self, layer: PackedLayer, stored: Elementwise | Masked | Sparse, name: str, module: CompressedLayer
     ) -> None:
         weight = module._parameters.get("weight")  # type: ignore[attr-defined]
-        # Tied weights: the second layer shares the first one's tensors.
+        # If weights are tied, the second layer shares the tensors of the first.
         twin = self.packed.setdefault((id(module if weight is None else weight), stored), layer)
         if twin is not layer:
             share_packed_tensors(layer, twin)
@@ -140,7 +140,7 @@ class Freezer:
             getattr(layer, part).copy_(self.rounded(value.cpu(), f"{name}.{part}"))
 
     def _copy_pruned(self, name: str, module: nn.Module) -> None:
-        """Make the copies of a module's float tensors beforehand: masked, and without what goes."""
+        """Copy a module's float tensors in advance, masked and cut."""
         packed = isinstance(module, CompressedLayer) and module.coded_row is not None
         shipped = layer_kind(self.parts.modules[name].kind).tensors
         for key, old in [*module._parameters.items(), *module._buffers.items()]:
@@ -151,7 +151,7 @@ class Freezer:
                 self._keep(old, self.rounded(value, f"{name}.{key}"))
 
     def _weight_copy(self, name: str, module: CompressedLayer) -> Tensor:
-        """The trained float weight as the module stores it: masked, cut and rounded."""
+        """The trained float weight in the module's own layout: masked, cut and rounded."""
         assert isinstance(module, nn.Module)
         if not self.parts.changes_values(name):
             return self.tensor(module._parameters["weight"], True)  # type: ignore[arg-type]
@@ -176,11 +176,11 @@ class Freezer:
             return old.detach().cpu().clone()
 
     def _keep(self, old: Tensor, copy: Tensor) -> None:
-        # Shared by several modules: all get the same one.
+        # Modules that share the original also share the copy.
         self.copies[id(old)] = nn.Parameter(copy, requires_grad=False) if isinstance(old, nn.Parameter) else copy
 
     def _shrink(self, frozen: nn.Module) -> None:
-        """Let the copy know its sizes; of what was baked before it knows already."""
+        """Update sizes and attributes of the copy, and record the shrinkage on top of that of an earlier ``bake``."""
         shrinkage = self.parts.shrinkage
         if not shrinkage:
             return

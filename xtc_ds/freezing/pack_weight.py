@@ -1,4 +1,4 @@
-"""The tensors of a packed layer from the codes of a trained weight: cut, masked, left out, and as bytes."""
+"""Make the tensors of a packed layer from the codes of a trained weight: cut, mask, drop zeros, pack into bytes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["pack_weight"]
 def pack_weight(
     encoded: Encoded, row: CodedRow, stored: Elementwise | Masked | Sparse, parts: TrainedParts, name: str
 ) -> dict[str, Tensor]:
-    """The layer's tensors by the names of the parts of ``stored``.
+    """The layer's tensors, keyed by the names of the parts of ``stored``.
 
-    encoded: the whole weight as it was trained, groups first. The parts of the format are those of the unpruned
-        weight, so what stays keeps its value exactly.
+    encoded: the whole trained weight, with the groups in the first dimension. Its scales and other parts are those of
+        the unpruned weight, so that the remaining weights keep their exact values.
     """
     codes = encoded.codes.reshape(row.shape).cpu()
     mask = parts.weight_mask(name)
     if mask is not None:
-        # A format without a code for zero needs any code there: the mask hides what it stands for.
+        # A masked position needs some code even if the format has none for zero; the mask hides its value.
         codes = codes.masked_fill(~mask, 0)
         mask = parts.cut(name, "weight", mask, output_first=True)
     codes = parts.cut(name, "weight", codes, output_first=True)
@@ -41,10 +41,10 @@ def pack_weight(
 
 
 def _cut_groups(values: Tensor, trained: Grouping, stored: Grouping, rows: int, kept_rows: Tensor | None) -> Tensor:
-    """A part of the format for the groups that are left. values: (G,) or (G, size)."""
+    """Select the entries of a part of the format for the remaining groups. values: (G,) or (G, size)."""
     values = values.cpu()
     if stored.kind == "tensor" or (stored == trained and kept_rows is None):
         return values
-    # Groups of whole rows: each row takes its group's values along.
+    # Groups are whole rows: repeat each group's values for every one of its rows.
     values = values.repeat_interleave(rows // len(values), dim=0)
     return values if kept_rows is None else values[kept_rows]

@@ -1,4 +1,4 @@
-"""Making an empty model as small as pruning made the one whose file it is to hold."""
+"""Shrink an empty model to the sizes of the pruned model whose file is going to be loaded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = [
 
 
 def check_shrinkage(model: nn.Module, shrinkage: Shrinkage) -> None:
-    """Raise ExportError where a plain model lacks one of the modules that shrink, or its sizes differ."""
+    """Raise ExportError if a plain model lacks one of the modules that shrink, or has other sizes before pruning."""
     modules = dict(model.named_modules())
     for name, shrunk in shrinkage.modules.items():
         module = modules.get(name)
@@ -38,7 +38,7 @@ def check_shrinkage(model: nn.Module, shrinkage: Shrinkage) -> None:
 
 
 def shrink_empty(model: nn.Module, shrinkage: Shrinkage) -> None:
-    """Give the named modules of a model that is to be filled their smaller, empty tensors."""
+    """Replace the tensors of the named modules by smaller, uninitialized ones, in place."""
     modules = dict(model.named_modules())
     for name, shrunk in shrinkage.modules.items():
         _empty_tensors(modules[name], layer_kind(shrunk.kind), shrunk.after)
@@ -46,7 +46,7 @@ def shrink_empty(model: nn.Module, shrinkage: Shrinkage) -> None:
 
 
 def set_attributes(model: nn.Module, attributes: Mapping[str, Mapping[str, int]]) -> None:
-    """Set attributes of modules by name."""
+    """Set attributes of modules, given as module name to attribute name to value."""
     for name, values in attributes.items():
         for key, value in values.items():
             setattr(model.get_submodule(name), key, value)

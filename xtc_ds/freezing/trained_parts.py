@@ -1,4 +1,4 @@
-"""What techniques leave of a model's tensors, as it would be shipped now: values, masks and cuts.
+"""The final tensors of a model after all techniques, as they would be shipped now: values, masks and cuts.
 
 Shape legend: O and I = output and input features or channels.
 """
@@ -19,9 +19,9 @@ __all__ = ["TrainedParts"]
 
 
 class TrainedParts:
-    """Values, masks and cuts of all modules of ``model``. With ZeRO-3 a call for all ranks.
+    """Values, masks and cuts of all modules of ``model``. With ZeRO-3 all ranks have to use it.
 
-    modules: name to what happens to its shape and zeros (``plan.changes.ModuleChange``); others keep theirs.
+    modules: module name to its ``plan.changes.ModuleChange`` (cuts and zeros); unchanged modules are left out.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -41,35 +41,35 @@ class TrainedParts:
         self.shrinkage = Shrinkage(_shrunk_modules(model, self), attributes)
 
     def changes_values(self, name: str) -> bool:
-        """Whether a module's weight gets other values than its parameter ``weight`` has, codes and masks aside."""
+        """Whether the final weight differs from the parameter ``weight``, apart from quantization and masks."""
         layer = self.layers.get(name)
         return layer is not None and any(each.changes_values for each in layer.weight_transforms)
 
     def final_weight(self, name: str) -> Tensor:
-        """The trained float weight of a compressed layer, outputs first, before codes, masks and cuts."""
+        """The trained float weight of a compressed layer, outputs first, before quantization, masks and cuts."""
         layer = self.layers[name]
         assert isinstance(layer, nn.Module)
         weight = layer._parameters.get("weight")
         partitioned = weight is not None and is_partitioned(weight)
         with gathered([] if weight is None else [weight]):
-            # A technique that replaced the parameter does not look at it.
+            # A technique that replaced the parameter ignores this value.
             w = torch.empty(0) if weight is None else layer.layer_kind.outputs_first(weight.detach())
             for each in layer.weight_transforms:
                 w = each.final_weight(layer, w)
             return w.clone() if partitioned else w
 
     def weight_mask(self, name: str) -> Tensor | None:
-        """Which weights of a module stay where pruned ones become zeros, bool, (O, I) or (O, I, kH, kW)."""
+        """Mask of the weights to keep, if pruned ones become zeros: bool, (O, I) or (O, I, kH, kW); None without one."""
         return self._weight_masks.get(name)
 
     def bias_mask(self, name: str) -> Tensor | None:
-        """Which values of a module's bias stay where pruned ones become zeros, bool, (O,)."""
+        """Mask of the bias values to keep, if pruned ones become zeros: bool, (O,); None without one."""
         return self._bias_masks.get(name)
 
     def cut(self, name: str, key: str, value: Tensor, output_first: bool = False) -> Tensor:
-        """What stays of the whole tensor ``key`` of a module; ``value`` itself where nothing goes.
+        """The remaining part of the whole tensor ``key`` of a module; ``value`` itself if nothing is cut.
 
-        output_first: ``value`` is a weight turned to (O, I), whichever way the module stores it.
+        output_first: ``value`` is a weight in layout (O, I), independent of the layout in which the module stores it.
         """
         for dim, index in self.kept_indices(name, key, tuple(value.shape), output_first):
             value = value.index_select(dim, index.to(value.device))
@@ -78,14 +78,14 @@ class TrainedParts:
     def kept_indices(
         self, name: str, key: str, shape: tuple[int, ...], output_first: bool = False
     ) -> list[tuple[int, Tensor]]:
-        """(dimension, indices that stay) for each dimension that shrinks of a module's tensor ``key`` of ``shape``."""
+        """(dimension, kept indices) for each dimension along which a module's tensor ``key`` of ``shape`` is cut."""
         if name not in self.modules:
             return []
         cuts = [(dim, self.kept[cut.row]) for dim, cut in cut_dims(self.modules[name], key, output_first)]
         return [(dim, kept.repeat_interleave(shape[dim] // len(kept)).nonzero().flatten()) for dim, kept in cuts]
 
     def applied(self, name: str, key: str, value: Tensor) -> Tensor:
-        """A float tensor of a module with zeros where pruned parts stay, and without those that go."""
+        """A float tensor of a module after pruning: masked values set to zero, and cut parts removed."""
         mask = self.weight_mask(name) if key == "weight" else self.bias_mask(name) if key == "bias" else None
         if mask is not None:
             mask = mask.to(value.device)
