@@ -59,11 +59,11 @@ class TrainedParts:
             return w.clone() if partitioned else w
 
     def weight_mask(self, name: str) -> Tensor | None:
-        """Mask of the weights to keep, if pruned ones become zeros: bool, (O, I) or (O, I, kH, kW); None without one."""
+        """Mask of the weights to keep, if pruned ones become zeros: bool, (O, I) or (O, I, kH, kW); else None."""
         return self._weight_masks.get(name)
 
     def bias_mask(self, name: str) -> Tensor | None:
-        """Mask of the bias values to keep, if pruned ones become zeros: bool, (O,); None without one."""
+        """Mask of the bias values to keep, if pruned ones become zeros: bool, (O,); else None."""
         return self._bias_masks.get(name)
 
     def cut(self, name: str, key: str, value: Tensor, output_first: bool = False) -> Tensor:
