@@ -1,4 +1,4 @@
-"""Pure resolution of a config against a model, technique by technique, to a ``CompressionPlan``."""
+"""Resolve a config against a model, technique by technique, into a ``CompressionPlan``, without side effects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a module cannot be compressed."""
+"""Find out why a module cannot be compressed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["refusal"]
 
 
 def refusal(name: str, module: nn.Module, modules: dict[str, nn.Module]) -> str | None:
-    """Why a module that looks like a weight layer must not be touched; None if there is no such reason.
+    """The reason why a module that looks like a weight layer must not be compressed; None if there is none.
 
-    A subclass may compute something else than its base, and some parents use a child's weight
-    without calling it: compressing those would silently do nothing, or the wrong thing.
+    A subclass may compute something else than its base class, and some parents use a child's weight without calling the
+    child. Compressing such a module would silently have no effect or a wrong one.
     """
     if hasattr(module, "weight_transforms"):
         return "is compressed already"
@@ -33,7 +33,7 @@ def refusal(name: str, module: nn.Module, modules: dict[str, nn.Module]) -> str 
     for parent in ancestors:
         if reader := reads_weight_of(parent, own_name):
             return f"has its weight read directly by {reader}; exclude it"
-    # Vision models cast their input to the dtype of the first convolution, from further up.
+    # In vision models, a module several levels up may cast its input to the dtype of the first convolution.
     if kind.operation == "convolution" and (reader := _reader_above(name, modules)):
         return f"has its weight read directly by {reader}; exclude it"
     return _peculiarity(module, kind)

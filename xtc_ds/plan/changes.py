@@ -1,4 +1,4 @@
-"""What is left of each module: which sides get smaller, by how much, and which weights hold zeros."""
+"""How pruning changes each module: which sides shrink, by how much, and which weights become zeros."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["ModuleChange", "coded_rows", "cut_dims", "cut_shape", "module_change
 
 @dataclass
 class ModuleChange:
-    """What happens to the tensors of one module.
+    """How the tensors of one module change.
 
-    kind: of the module. cuts: sides that shrink. zeros: rows that leave zeros in its weight.
+    kind: layer kind of the module. cuts: the sides that shrink. zeros: the rows that leave zeros in its weight.
     """
 
     kind: Kind
@@ -24,7 +24,7 @@ class ModuleChange:
 
 
 def module_changes(rows: Iterable[Row]) -> dict[str, ModuleChange]:
-    """Module name to what the rows do to its shape and its zeros; modules that stay as they are are left out."""
+    """Map module names to the changes that the rows make; modules without changes are left out."""
     result: dict[str, ModuleChange] = {}
     for row in rows:
         if isinstance(row, ZeroingRow) and row.leaves_zeros:
@@ -35,14 +35,14 @@ def module_changes(rows: Iterable[Row]) -> dict[str, ModuleChange]:
 
 
 def coded_rows(rows: Iterable[Row]) -> dict[str, CodedRow]:
-    """Module name to the row that stores its weight as codes."""
+    """Map module names to the row by which their weight is stored as codes."""
     return {row.module: row for row in rows if isinstance(row, CodedRow)}
 
 
 def cut_dims(change: ModuleChange, key: str, output_first: bool = False) -> list[tuple[int, Cut]]:
-    """(dimension, cut) for each dimension of the module's tensor ``key`` that shrinks.
+    """(dimension, cut) for each dimension along which the module's tensor ``key`` shrinks.
 
-    output_first: the tensor is a weight turned to (O, I), whichever way the module stores it.
+    output_first: the tensor is a weight in layout (O, I), independent of the layout in which the module stores it.
     """
     dims = layer_kind(change.kind).dims(key, stored=not output_first)
     return [(dims[cut.side], cut) for cut in change.cuts if cut.side in dims]

@@ -1,4 +1,4 @@
-"""Finding parents that use a child's weight without calling the child."""
+"""Find parents that use a child's weight without calling the child."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import nn
 
 __all__ = ["reads_weight_of"]
 
-# These run while the model is built: what they do to a weight is over when it is compressed.
+# These methods run while the model is built, before it is compressed, so they may use a weight directly.
 _BUILDING = {"__init__", "_init_weights", "init_weights", "reset_parameters", "tie_weights", "_tie_weights"}
 
 
 def reads_weight_of(parent: nn.Module, child: str) -> str | None:
-    """``Class.method`` of the parent's code that reads ``self.<child>.weight``; None if none is seen.
+    """``Class.method`` of the parent's code that reads ``self.<child>.weight``; None if none is found.
 
-    Such code misses the quantization, or takes the packed bytes for numbers: T5's feed-forward casts its
-    states to the dtype of ``wo.weight``, DeBERTa's encoder never calls ``rel_embeddings``. Code that cannot be
-    read, or that reaches the weight in another way, is not seen.
+    Such code would use the unquantized weight, or interpret the packed bytes as numbers: T5's feed-forward layer casts
+    its states to the dtype of ``wo.weight``, DeBERTa's encoder never calls ``rel_embeddings``. Methods whose source is
+    not available, or that access the weight in another way, are not detected.
     """
     pattern = rf"\bself\.{re.escape(child)}\.weight\b(?!\s*=[^=])"
     for name, source in _methods(type(parent)):  # type: ignore[arg-type]
@@ -29,7 +29,10 @@ def reads_weight_of(parent: nn.Module, child: str) -> str | None:
 
 
 def _builds(name: str) -> bool:
-    """Also asked of a function's own name: ``deepspeed.zero.Init`` leaves a class's ``__init__`` as ``_old_init``."""
+    """Whether a method only runs while the model is built.
+
+    Also called with a function's ``__name__``: ``deepspeed.zero.Init`` keeps a class's ``__init__`` as ``_old_init``.
+    """
     return name in _BUILDING or name.startswith("resize_")
 
 

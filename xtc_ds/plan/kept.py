@@ -1,4 +1,4 @@
-"""How many weights are not zero in a weight whose pruned parts stay."""
+"""How many weights remain in a pruned weight whose pruned elements are kept as zeros."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["found_kept", "planned_kept"]
 
 
 def planned_kept(change: ModuleChange, shape: tuple[int, ...]) -> KeptWeights | None:
-    """What stays of a weight of ``shape`` (outputs first) at the end of all schedules.
+    """What remains of a weight of ``shape`` (outputs first) at the end of all schedules.
 
-    None where nothing leaves zeros, or where the number is known only once the masks are: where several meet, or
-    where a masked weight is also cut.
+    None if nothing leaves zeros, or if the number depends on the masks: if several rows mask the same weight, or if a
+    masked weight is also cut.
     """
     if len(change.zeros) != 1 or cut_dims(change, "weight", output_first=True):
         return None
@@ -25,6 +25,6 @@ def planned_kept(change: ModuleChange, shape: tuple[int, ...]) -> KeptWeights | 
 
 
 def found_kept(change: ModuleChange, mask: Tensor) -> KeptWeights:
-    """What ``mask`` (bool, outputs first) keeps; it may be on its way to the planned one."""
+    """What ``mask`` (bool, outputs first) keeps; during the schedule this may be more than planned."""
     pattern = change.zeros[0].pattern
     return KeptWeights(int(mask.sum()), pattern if pattern is not None and pattern_fits(pattern, mask) else None)

@@ -1,4 +1,4 @@
-"""From a model and a config to a plan: everything that can be refused is refused here."""
+"""Make a plan from a model and a config. Everything that can be refused is refused here."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = ["CompressionPlan", "plan_techniques"]
 
 @dataclass(frozen=True)
 class CompressionPlan:
-    """All that will be done to one model.
+    """Everything that will be done to one model.
 
-    rows: by technique name, in the order in which the techniques are applied; each in module order. Techniques that
-    the config does not use have none. empty_report: what the plan as JSON says where there are no rows.
+    rows: technique name to its rows in module order; techniques are in the order in which they are applied. Techniques
+    that the config does not use have no rows. empty_report: entries of the JSON plan for techniques without rows.
     """
 
     config: CompressionConfig
@@ -35,7 +35,7 @@ class CompressionPlan:
     empty_report: Mapping[str, Any]
 
     def all_rows(self) -> tuple[Row, ...]:
-        """The rows of all techniques in order."""
+        """The rows of all techniques, in the order of application."""
         return tuple(row for rows in self.rows.values() for row in rows)
 
     @property
@@ -68,12 +68,12 @@ class CompressionPlan:
 def plan_techniques(
     techniques: Sequence[Planner], model: nn.Module, config: CompressionConfig, teacher: nn.Module | None = None
 ) -> CompressionPlan:
-    """Resolve every pattern of ``config`` against ``model``. Neither is touched; meta and ZeRO-3 models will do.
+    """Resolve every pattern of ``config`` against ``model``. Neither is changed; meta and ZeRO-3 models are allowed.
 
     techniques: in the order in which they are to be applied.
 
     Raises PlanError with all problems at once: a pattern that matches nothing, a module in two groups, a
-    group count that does not divide, a module that must not be compressed, tied weights treated unequally.
+    group count that does not divide the rows, a module that must not be compressed, tied weights treated differently.
     """
     before = dict(model.named_modules())
     used = [technique for technique in techniques if technique.section(config)]

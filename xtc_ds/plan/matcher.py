@@ -1,4 +1,4 @@
-"""The one matcher of module names: regexes as DeepSpeed reads them, ``"*"`` for all, and exclusions."""
+"""Match module names: regular expressions as in DeepSpeed, ``"*"`` for all modules, and exclusions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ G = TypeVar("G", bound=Group)
 
 @dataclass
 class GroupMatch:
-    """The modules of one group, in module order, and what went wrong or was remarkable."""
+    """The modules of one group, in module order, with problems and warnings."""
 
     names: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -31,7 +31,7 @@ class GroupMatch:
 
 
 def match_group(group: Group, modules: dict[str, nn.Module], kinds: tuple[Kind, ...]) -> GroupMatch:
-    """All modules of the given kinds that a pattern of the group finds (``re.search``) and no exclusion does."""
+    """Match all modules of the given kinds that one of the group's patterns finds (``re.search``) and none excludes."""
     result = GroupMatch()
     layers = {name: module for name, module in modules.items() if name and _is_layer(name, module, modules, kinds)}
     excluded = _excluded(group, layers, result)
@@ -62,7 +62,7 @@ def match_groups(
     modules: dict[str, nn.Module],
     kinds: tuple[Kind, ...],
 ) -> tuple[dict[str, G], list[Problem], list[Problem]]:
-    """Module name to its group, problems, warnings; a module in two groups is a problem."""
+    """Returns (module name to its group, problems, warnings). A module in two groups is a problem."""
     owner: dict[str, G] = {}
     problems: list[Problem] = []
     warnings: list[Problem] = []
@@ -81,7 +81,7 @@ def match_groups(
 
 def _is_layer(name: str, module: nn.Module, modules: dict[str, nn.Module], kinds: tuple[Kind, ...]) -> bool:
     kind = kind_of(module)
-    # A norm is no candidate by itself: it only shrinks along with a pruned layer.
+    # A norm layer is not matched: it only shrinks along with a pruned layer.
     if kind in kinds_with("norm") and kind not in kinds:
         return False
     return kind is not None or refusal(name, module, modules) is not None

@@ -1,4 +1,4 @@
-"""Reporting once a problem that many modules have in common."""
+"""Merge equal problems of many modules into one message."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHOWN = 2
 
 
 def merge_problems(problems: Iterable[Problem], names: Iterable[str]) -> list[Problem]:
-    """``problems`` in their order; those that differ only in the first module name they quote become one problem.
+    """Return ``problems`` in order; those that differ only in the first module name they quote are merged into one.
 
     names: the names of all modules of the model.
     """

@@ -1,4 +1,4 @@
-"""Names that a user may have meant."""
+"""Suggest names that a user may have meant."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["nearest"]
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
-    """The known names most like ``name``, joined by commas; empty if none is like it."""
+    """The known names most similar to ``name``, joined by commas; an empty string if none is similar."""
     names = list(known)
     tails: dict[str, str] = {}
     for candidate in names:

@@ -1,4 +1,4 @@
-"""What the plan asks of a technique, and what it tells it."""
+"""The interface between the plan and the techniques."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["PlanContext", "Planned", "Planner"]
 
 @dataclass(frozen=True)
 class PlanContext:
-    """What a technique plans with. Nothing of it may be changed.
+    """The input of a technique's planning. It must not be modified.
 
-    model: as it was given, possibly on the meta device or partitioned by ZeRO-3.
-    modules: the model's modules by the names that they have after the techniques planned before this one.
-    section: the technique's piece of the config.
-    rows: of the techniques planned before, by technique name.
+    model: the original model, possibly on the meta device or partitioned by ZeRO-3.
+    modules: name to module, with the names that modules have after the techniques planned before this one.
+    section: the technique's section of the config.
+    rows: technique name to rows, for the techniques planned before this one.
     """
 
     model: nn.Module
@@ -35,9 +35,9 @@ class PlanContext:
 
 @dataclass
 class Planned:
-    """What a technique will do, in module order, and what is wrong or remarkable.
+    """What a technique will do, in module order, with problems and warnings.
 
-    modules: the names of the remaining modules where the technique drops or renames some; None: as before.
+    modules: name to module for all remaining modules, if the technique drops or renames some; None: unchanged.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Planned:
 
 
 class Planner(Protocol):
-    """The part of a technique that makes the plan."""
+    """The part of a technique that takes part in planning."""
 
     @property
     def name(self) -> str:
@@ -56,22 +56,22 @@ class Planner(Protocol):
 
     @property
     def empty_report(self) -> Mapping[str, Any]:
-        """What the plan as JSON says where the technique has no rows."""
+        """Entries of the JSON plan if the technique has no rows."""
         ...
 
     @property
     def conflicts(self) -> tuple[str, ...]:
-        """Names of techniques that cannot be used on the same model."""
+        """Names of techniques that cannot be combined with this one."""
         ...
 
     def section(self, config: CompressionConfig) -> Any:
-        """The technique's piece of the config; None or empty where it is off."""
+        """The technique's section of the config; None or empty if the technique is off."""
         ...
 
     def plan(self, context: PlanContext) -> Planned:
-        """Rows, problems and warnings; a pure function. May raise PlanError where nothing more can be said."""
+        """Rows, problems and warnings, without side effects. May raise PlanError if planning cannot continue."""
         ...
 
     def check(self, rows: Sequence[Row], context: PlanContext) -> list[Problem]:
-        """Problems that show only once every technique is planned; ``context.rows`` holds the rows of all."""
+        """Problems that can be found only after every technique is planned; ``context.rows`` holds the rows of all."""
         ...

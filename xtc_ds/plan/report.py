@@ -1,4 +1,4 @@
-"""The plan as a table for people and as JSON for programs."""
+"""The plan as a printable table and as JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["plan_table", "plan_to_dict"]
 
 
 def plan_to_dict(plan: CompressionPlan) -> dict[str, Any]:
-    """Plain data: what the rows of each technique say, leftovers, total bytes, warnings."""
+    """The plan as plain data for JSON: the rows of each technique, leftover tensors, total bytes, warnings."""
     report = copy.deepcopy(dict(plan.empty_report))
     packed_bytes = _packed_bytes(plan)
     for technique, rows in plan.rows.items():
@@ -45,7 +45,7 @@ def plan_to_dict(plan: CompressionPlan) -> dict[str, Any]:
 
 
 def plan_table(plan: CompressionPlan) -> RenderableType:
-    """``rich`` tables: like modules of all layers share a line, bytes are of all of them together."""
+    """The plan as ``rich`` tables: equal modules of different layers share a line, which shows their total bytes."""
     sizes = plan.sizes
     lines: list[RenderableType] = [_main_table(plan), *_further_tables(plan)]
     lines += [Text(line) for row in plan.all_rows() if (line := row.line())]
@@ -56,7 +56,7 @@ def plan_table(plan: CompressionPlan) -> RenderableType:
 
 
 def _main_table(plan: CompressionPlan) -> Table:
-    """What becomes of the weights and inputs of each module, and all bytes."""
+    """How the weights and inputs of each module are treated, and the bytes of everything."""
     lines = _by_layer(plan)
     scheduled = any(row.main_cells().get("from step", "0") != "0" for row in plan.all_rows())
     headings = ("shape", "weights", "activations", *(("from step",) if scheduled else ()))
@@ -84,7 +84,7 @@ def _main_table(plan: CompressionPlan) -> Table:
 
 
 def _by_layer(plan: CompressionPlan) -> list[tuple[str, list[str], Mapping[str, str]]]:
-    """(name, modules, cells): rows that differ only in a layer index are one, ``encoder.layer.*.output.dense``."""
+    """(name, modules, cells) per line; modules that differ only in a layer index share a line, shown as ``*``."""
     by_module: dict[str, list[Row]] = {}
     for row in plan.all_rows():
         if row.main_cells():
@@ -95,7 +95,7 @@ def _by_layer(plan: CompressionPlan) -> list[tuple[str, list[str], Mapping[str, 
         merged.setdefault(key, []).append(module)
     result: list[tuple[str, list[str], Mapping[str, str]]] = []
     for (starred_name, _), members in merged.items():
-        # The first row that fills a cell is the one that is shown.
+        # If several rows fill a cell, the first one is shown.
         cells = {"shape": "", "weights": "float", "activations": "float"}
         for row in reversed(by_module[members[0]]):
             cells |= row.main_cells()
@@ -104,7 +104,7 @@ def _by_layer(plan: CompressionPlan) -> list[tuple[str, list[str], Mapping[str, 
 
 
 def _further_tables(plan: CompressionPlan) -> list[Table]:
-    """One for each title that rows name; rows with equal cells share a line."""
+    """One table for each ``table_title`` of the rows; rows with equal cells share a line."""
     tables: dict[str, dict[tuple[tuple[str, str], ...], list[str]]] = {}
     for row in plan.all_rows():
         if (title := row.table_title) is not None:
@@ -117,7 +117,7 @@ def _further_table(title: str, lines: Mapping[tuple[tuple[str, str], ...], list[
     table = Table(title=title, title_justify="left")
     headings = [heading for heading, _ in next(iter(lines))]
     for place, heading in enumerate(headings):
-        # Module names stand in the first column and, of related modules, in the last.
+        # Module names are in the first column and, for related modules, in the last.
         table.add_column(heading, overflow="fold" if place in (0, len(headings) - 1) else "ellipsis")
     for cells, members in lines.items():
         name, *rest = (cell for _, cell in cells)
@@ -126,7 +126,7 @@ def _further_table(title: str, lines: Mapping[tuple[tuple[str, str], ...], list[
 
 
 def _packed_bytes(plan: CompressionPlan) -> dict[str, int]:
-    """Module to the bytes that its coded weight takes in the packed file."""
+    """Map module names to the bytes that their quantized weight takes in the packed file."""
     rows = plan.all_rows()
     changes, float_bytes = module_changes(rows), FLOAT_BYTES[plan.config.export.float_dtype]
     return {

@@ -12,7 +12,7 @@ __all__ = ["Shrinkage", "ShrunkModule"]
 
 @dataclass(frozen=True)
 class ShrunkModule:
-    """Sizes of a module before and after; of its weight, outputs first, or of a BatchNorm2d the features."""
+    """Shape of a module's weight, outputs first, before and after pruning; for a BatchNorm2d its number of features."""
 
     kind: Kind
     before: tuple[int, ...]
@@ -21,9 +21,9 @@ class ShrunkModule:
 
 @dataclass(frozen=True)
 class Shrinkage:
-    """What is smaller than the model's own config says.
+    """Which modules are smaller than the model's own config says.
 
-    modules: name to sizes. attributes: module name to attributes that changed along, such as the number of heads.
+    modules: name to sizes. attributes: module name to attributes that change as well, such as the number of heads.
     """
 
     modules: Mapping[str, ShrunkModule] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Shrinkage:
         return bool(self.modules)
 
     def after(self, earlier: Shrinkage) -> Shrinkage:
-        """This shrinking of a model that was shrunk ``earlier`` already, as one."""
+        """The total shrinkage, if this one is applied to a model that was already shrunk by ``earlier``."""
         modules = dict(earlier.modules)
         for name, module in self.modules.items():
             modules[name] = replace(module, before=modules[name].before) if name in modules else module

@@ -1,4 +1,4 @@
-"""Bytes before and after, counted the way files hold them. MB = 1e6 bytes."""
+"""Sizes before and after compression, counted as in files. MB = 1e6 bytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FLOAT_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 @dataclass(frozen=True)
 class LeftoverRow:
-    """A tensor that stays as it is: its name, shape and bytes in the packed file."""
+    """A tensor that is not quantized: name, shape and bytes in the packed file."""
 
     name: str
     shape: tuple[int, ...]
@@ -31,11 +31,11 @@ class LeftoverRow:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes of tensor data; a file adds its header.
+    """Bytes of tensor data, without file headers.
 
-    original: the model as given, floats as float32. student: the same after layers are dropped.
-    student_quantized: the part of ``student`` that gets quantized. packed: codes, scales and leftovers of
-    the student. leftovers: what stays float, largest first.
+    original: the original model, floats as float32. student: the same after layers are dropped. student_quantized: the
+    part of ``student`` that gets quantized. packed: codes, scales and leftover tensors of the student. leftovers: the
+    tensors that are not quantized, largest first.
     """
 
     original: int
@@ -51,7 +51,7 @@ class Sizes:
 
 
 def dense_bytes(modules: dict[str, nn.Module]) -> int:
-    """Bytes of all parameters and persistent buffers with floats as float32, shared tensors once."""
+    """Bytes of all parameters and persistent buffers with floats as float32; shared tensors count once."""
     seen: dict[int, int] = {}
     for _, _, tensor, _ in iterate_tensors(modules):
         size = 4 if tensor.is_floating_point() else tensor.element_size()
@@ -62,9 +62,9 @@ def dense_bytes(modules: dict[str, nn.Module]) -> int:
 def count_sizes(
     before: dict[str, nn.Module], after: dict[str, nn.Module], rows: Iterable[Row], float_dtype: str
 ) -> Sizes:
-    """Sizes of the model as given, of the student and of its packed file.
+    """Sizes of the original model, of the student and of its packed file.
 
-    before, after: the modules by name, without and with the plan's changes of the module tree.
+    before, after: name to module, before and after the plan drops or renames modules.
     """
     rows = tuple(rows)
     float_bytes = FLOAT_BYTES[float_dtype]

@@ -1,4 +1,4 @@
-"""Finding the stack of transformer layers in a model, and choosing which of them to keep."""
+"""Find the stack of transformer layers in a model and choose which of them to keep."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class LayerStack:
 
 
 def find_layer_stack(model: nn.Module, prefix: str | None = None, path: str = "layer_reduction") -> LayerStack:
-    """The ModuleList at ``prefix``, or else the one list of like layers that holds most parameters.
+    """The ModuleList at ``prefix``, or else the list of equal layers that holds the most parameters.
 
-    Raises PlanError when ``prefix`` names no list of layers, when there is none, or when two
-    lists are equally likely (encoder-decoder models), listing the candidates.
+    Raises PlanError if ``prefix`` is not a list of layers, if the model has none, or if another list holds more than
+    half as many parameters as the largest (encoder-decoder models); the message lists the candidates.
     """
     stacks = {name: module for name, module in model.named_modules() if _is_stack(module)}
     if prefix is not None:
@@ -47,10 +47,10 @@ def find_layer_stack(model: nn.Module, prefix: str | None = None, path: str = "l
 
 
 def even_layers(depth: int, keep: int) -> tuple[int, ...]:
-    """``keep`` of ``depth`` layer indices with equal gaps, the last of each gap kept, centred.
+    """``keep`` of ``depth`` layer indices, evenly spaced: the last of each ``depth // keep`` layers, centred.
 
     6 of 12 gives XTC's (1, 3, 5, 7, 9, 11), 5 of 12 gives (2, 4, 6, 8, 10), 4 of 12 gives TinyBERT's
-    (2, 5, 8, 11). Above half the depth the dropped layers are the evenly spaced ones. Raises ValueError
+    (2, 5, 8, 11). If more than half of the layers are kept, the dropped ones are evenly spaced. Raises ValueError
     unless ``1 <= keep <= depth``.
     """
     if not 1 <= keep <= depth:
@@ -72,5 +72,5 @@ def _is_stack(module: nn.Module) -> bool:
     if not isinstance(module, nn.ModuleList) or len(module) == 0:
         return False
     kinds = {type(layer) for layer in module}
-    # A layer is a block of several modules: a list of bare Linears is a head or a projection bank.
+    # A layer must be a block of several modules: a list of bare Linears is a head or a set of projections.
     return len(kinds) == 1 and any(True for _ in module[0].children())

@@ -1,4 +1,4 @@
-"""How a weight will be stored, which pruning may change."""
+"""How a weight will be stored, including the effects of pruning."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from xtc_ds.storage import Coded, Dense, Elementwise, Masked, Sparse, pruned_wei
 
 __all__ = ["float_weight", "storage_problems", "stored_weight"]
 
-# Ways to store the same codes differ in codes and masks alone: any size of floats will do.
+# Storage layouts of the same codes differ only in the size of codes and masks, so the size of floats is irrelevant.
 _ANY_FLOAT = 4
 
 
 def stored_weight(
     row: CodedRow, change: ModuleChange | None, found: KeptWeights | None = None
 ) -> Elementwise | Masked | Sparse:
-    """How the weight of ``row`` is stored. Raises FormatError where its scale groups cannot be cut.
+    """How the weight of ``row`` is stored. Raises FormatError if its scale groups cannot be cut.
 
-    found: what the mask keeps now; by default what it keeps when pruning is at its end.
+    found: what the mask keeps now; by default what it will keep at the end of pruning.
     """
     weight_format = row.target_format
     if change is None:
@@ -32,21 +32,21 @@ def stored_weight(
     own = Coded(weight_format, grouping, shape)
     if not change.zeros:
         return own
-    # Zeros need a code of their own, or a mask: signs with a zero are ternary codes, and shifted grids have none.
+    # Zeros need a code or a mask. Binary with zeros becomes ternary (``zero_format``); shifted grids have no zero.
     name = weight_format.zero_format
     around = own if name is None else Coded(get_format(name), grouping, shape)
     kept = planned_kept(change, shape)
     if kept is None:
         return Masked(around) if around.needs_mask else around
     kept = found or kept
-    # Where pruned weights are left out, the layer's own format needs no zeros.
+    # If pruned weights are not stored at all, the layer's own format needs no code for zero.
     return pruned_weight(around, own, kept.count, kept.pattern, _ANY_FLOAT)
 
 
 def float_weight(
     shape: tuple[int, ...], change: ModuleChange | None, float_bytes: int, found: KeptWeights | None = None
 ) -> Elementwise | Masked | Sparse:
-    """How a weight of ``shape`` that is not quantized is stored, with its zeros or without them."""
+    """How a weight of ``shape`` that is not quantized is stored: densely, or without its zeros if that is smaller."""
     kept = planned_kept(change, shape) if change is not None else None
     if kept is None or len(shape) not in (2, 4):
         return Dense(shape)
@@ -55,7 +55,10 @@ def float_weight(
 
 
 def _cut_grouping(grouping: Grouping, shape: tuple[int, ...], dims: set[int]) -> Grouping:
-    """The groups of what is left. Those of whole rows become one per row, so that any row can go."""
+    """The grouping after the cut. Groups of whole rows become one group per row, so that any row can be removed.
+
+    Raises FormatError if a group does not hold whole rows.
+    """
     if grouping.kind != "group" or not dims:
         return grouping
     if shape[0] % grouping.groups == 0:
@@ -65,7 +68,7 @@ def _cut_grouping(grouping: Grouping, shape: tuple[int, ...], dims: set[int]) ->
 
 
 def storage_problems(coded: Mapping[str, CodedRow], changes: Mapping[str, ModuleChange]) -> list[Problem]:
-    """What stands in the way of shrinking: a side that two rows cut, scale groups that a cut would part.
+    """Problems that prevent shrinking: a side that two rows cut, or scale groups that a cut would split.
 
     coded: the rows that store weights as codes, by module name.
     """
@@ -81,7 +84,7 @@ def storage_problems(coded: Mapping[str, CodedRow], changes: Mapping[str, Module
         try:
             stored_weight(row, changes.get(row.module))
         except FormatError as error:
-            # One cause, whatever the shapes.
+            # Report the same message for all modules of a group, whatever their shapes.
             error = first.setdefault(row.group, error)
             remedy = "set a divisor of the rows, or granularity 'row', or leave related_modules out"
             problems.append(Problem(row.grouping_place, f"'{row.module}': {error}; {remedy}"))

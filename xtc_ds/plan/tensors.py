@@ -1,4 +1,4 @@
-"""All tensors that a model's state dict would hold."""
+"""Iterate over all tensors of a model's state dict."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["iterate_tensors"]
 
 
 def iterate_tensors(modules: dict[str, nn.Module]) -> Iterator[tuple[str, str, Tensor, bool]]:
-    """(module name, tensor name, tensor, is parameter) of every entry of a state dict; shared tensors come again."""
+    """(module name, tensor name, tensor, is parameter) for every state dict entry; shared tensors are repeated."""
     for name, module in modules.items():
         for key, parameter in module._parameters.items():
             if parameter is not None:
