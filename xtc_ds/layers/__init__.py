@@ -1,4 +1,4 @@
-"""Compressed Linear, Embedding, Conv1D and Conv2d: the original modules with their class swapped."""
+"""Compressed Linear, Embedding, Conv1D and Conv2d: the original module objects with a different class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every compressed layer shares: the transforms of its weight and input, and those in force."""
+"""The base of all compressed layers: it holds the transforms of weight and input, and those currently active."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ __all__ = ["CompressedLayer", "compressed_layers", "set_step"]
 
 
 class CompressedLayer(IntegerForward):
-    """Mixin of the classes that plain layers are swapped to.
+    """Mixin of the classes that plain layers are converted to.
 
-    The layer keeps its Parameters, hooks and state_dict keys; what is below are plain attributes. Before the
-    schedule first sets a step, the layer computes what it always did.
+    The layer keeps its Parameters, hooks and state dict keys; the attributes below are plain Python attributes. Until
+    the schedule first sets a step, the layer computes the same as the plain layer.
     """
 
     layer_kind: ClassVar[LayerKind]
     training: bool
     weight_transforms: tuple[WeightTransform, ...] = ()
     input_transforms: tuple[InputTransform, ...] = ()
-    # Applied optimizer steps; None before a schedule first sets them.
+    # Number of applied optimizer steps; None until a schedule sets it.
     step: int | None = None
     weight_in_force: tuple[WeightInForce, ...] = ()
-    # Those that give floats; the one that gives codes is applied last.
+    # Active input transforms that return floats; ``input_coding``, which quantizes, is applied after them.
     inputs_in_force: tuple[InputInForce, ...] = ()
     input_coding: InputInForce | None = None
-    # Whether what is in force is a plain product of codes.
+    # Whether the active transforms amount to a plain product of integer codes.
     on_codes: bool = False
 
     def set_step(self, step: int) -> None:
-        """Put in force what the transforms ask for after ``step`` applied optimizer steps."""
+        """Activate the transforms as scheduled for the state after ``step`` applied optimizer steps."""
         self.step = step
         weights = (transform.at(self, step) for transform in self.weight_transforms)
         self.weight_in_force = tuple(each for each in weights if each is not None)
@@ -51,21 +51,21 @@ class CompressedLayer(IntegerForward):
 
     @property
     def weight_format(self) -> WeightFormat | None:
-        """The format in force for the weight; None while it is float."""
+        """The weight format that is currently active; None while the weight is float."""
         return next((each.format for each in self.weight_in_force if each.format is not None), None)
 
     @property
     def coded_row(self) -> CodedRow | None:
-        """The row that lets the weight be stored as codes."""
+        """The plan row by which the weight is stored as codes, or None."""
         return next((each.row for each in self.weight_transforms if isinstance(each.row, CodedRow)), None)
 
     @property
     def coded_input_row(self) -> CodedInputRow | None:
-        """The row that lets inputs become codes."""
+        """The plan row by which the input is quantized, or None."""
         return next((each.row for each in self.input_transforms if isinstance(each.row, CodedInputRow)), None)
 
     def product_on_codes(self, x: Tensor, w_OI: Tensor, bias_O: Tensor | None) -> Tensor | None:
-        """``x`` (..., I) times the weight, plus bias, multiplied as integers; None where that is not to be done."""
+        """``x`` (..., I) times the weight, plus bias, as a product of integer codes; None if it does not apply here."""
         if not self.on_codes or not self.integers_pay(x):
             return None
         assert self.input_coding is not None
@@ -74,44 +74,44 @@ class CompressedLayer(IntegerForward):
         return integer_linear(x, w_OI, bias_O, self.weight_codes, self.input_coding.format, range_, self.backward_dtype)
 
     def in_force(self, w: Tensor, bias_O: Tensor | None, rows_O: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Weight (outputs first) and bias that the layer computes with; ``rows_O`` as in ``WeightInForce``."""
+        """The transformed weight (outputs first) and bias for the forward; ``rows_O`` as in ``WeightInForce``."""
         for each in self.weight_in_force:
             w, bias_O = each(self, w, bias_O, rows_O)
         return w, bias_O
 
     def transformed_input(self, x: Tensor) -> Tensor:
-        """The float input that the layer computes with, or makes its codes from."""
+        """The input after all float transforms, before quantization."""
         for each in self.inputs_in_force:
             x = each(self, x)
         return x
 
     def coded_input(self, x: Tensor) -> Tensor:
-        """A transformed input as its codes stand for it."""
+        """``x``, the result of ``transformed_input``, quantized and dequantized if inputs are quantized now."""
         return x if self.input_coding is None else self.input_coding(self, x)
 
     def shipped_encoding(self, w_OI: Tensor) -> Encoded:
-        """The codes of the whole weight as it is shipped, groups first. With ZeRO-3 a call for all ranks."""
+        """The codes of the whole weight to be shipped, groups in dim 0. With ZeRO-3 all ranks have to call this."""
         transform = next(each for each in self.weight_transforms if isinstance(each.row, CodedRow))
         return transform.shipped_encoding(self, w_OI)
 
     def samples(self, x: Tensor) -> Tensor:
-        """The input with all that shares a dynamic range in the last dimension."""
+        """The input reshaped so that all values that share a dynamic range are in the last dimension."""
         return x
 
     def kept_inputs(self) -> Tensor | None:
-        """Indices (int64) of the inputs that the frozen layer gets; None for all. To be called in the forward."""
+        """Indices (int64) of the inputs that the frozen layer will receive; None for all. Call it in the forward."""
         transforms: tuple[WeightTransform | InputTransform, ...] = (*self.weight_transforms, *self.input_transforms)
         found = (each.kept_inputs(self) for each in transforms)
         return next((kept for kept in found if kept is not None), None)
 
     def follow_copies(self, copies: Mapping[int, Any]) -> None:
-        """Let the transforms of a copied layer see copied modules; ``copies``: id of the original to copy."""
+        """Redirect the transforms of a copied layer to copied modules; ``copies``: id of each original to its copy."""
         self.input_transforms = tuple(each.follow_copies(copies) for each in self.input_transforms)
         if self.step is not None:
             self.set_step(self.step)
 
     def remove_transforms(self) -> None:
-        """Take all transforms, and what they put onto the layer, off it again."""
+        """Remove all transforms, and the tensors and submodules that they added to the layer."""
         for weight in self.weight_transforms:
             weight.remove(self)
         for input_ in self.input_transforms:
@@ -127,6 +127,6 @@ def compressed_layers(model: nn.Module) -> Iterator[tuple[str, CompressedLayer]]
 
 
 def set_step(model: nn.Module, step: int) -> None:
-    """Set the schedule of every compressed layer to ``step`` applied optimizer steps."""
+    """Set every compressed layer to the state after ``step`` applied optimizer steps."""
     for _, layer in compressed_layers(model):
         layer.set_step(step)

@@ -1,4 +1,4 @@
-"""Hugging Face's ``Conv1D`` (a Linear that stores its weight transposed) with transformed weight and input."""
+"""Hugging Face's ``Conv1D`` (a Linear with transposed weight) with transformed weight and input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["CompressedConv1D"]
 
 
 class CompressedConv1D(CompressedLayer, Conv1D):  # type: ignore[misc]
-    """What ``Conv1D`` modules are swapped to. The stored weight is (I, O); scales belong to outputs."""
+    """The class that ``Conv1D`` modules are converted to. The weight is stored as (I, O); scales are per output."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., I) to (..., O)."""

@@ -14,16 +14,16 @@ __all__ = ["CompressedConv2d"]
 
 
 class CompressedConv2d(CompressedLayer, nn.Conv2d):
-    """What ``nn.Conv2d`` modules are swapped to; padding modes, strides, dilation and groups stay their own."""
+    """The class that ``nn.Conv2d`` modules are converted to; padding mode, stride, dilation and groups are kept."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """(N, I, H, W) to (N, O, H, W); without N for one sample."""
+        """(N, I, H, W) to (N, O, H, W), or (I, H, W) to (O, H, W) for a single sample."""
         w, bias_O = self.in_force(self.weight, self.bias)
         y: Tensor = self._conv_forward(self.coded_input(self.transformed_input(input)), w, bias_O)
         return y
 
     def samples(self, x: Tensor) -> Tensor:
-        """One row per sample: a dynamic range is of a whole sample (DeepSpeed's rule)."""
+        """One row per sample, because a dynamic range covers a whole sample (DeepSpeed's rule)."""
         return x.flatten(1) if x.dim() == 4 else x.reshape(1, -1)
 
 

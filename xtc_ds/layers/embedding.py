@@ -12,13 +12,13 @@ __all__ = ["CompressedEmbedding"]
 
 
 class CompressedEmbedding(CompressedLayer, nn.Embedding):
-    """What ``nn.Embedding`` modules are swapped to."""
+    """The class that ``nn.Embedding`` modules are converted to."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Ids (...) to vectors (..., D)."""
         if not self.weight_in_force or not all(each.by_row for each in self.weight_in_force):
             return self._lookup(input, self.in_force(self.weight, None)[0])
-        # What a row becomes depends on that row alone: transform the few rows looked up instead of the table.
+        # The transforms work row by row, so transform only the rows that are looked up instead of the whole table.
         rows = self._lookup(input, self.weight)
         return self.in_force(rows.reshape(-1, rows.shape[-1]), None, input.reshape(-1))[0].reshape(rows.shape)
 

@@ -1,4 +1,4 @@
-"""Which layers multiply integer codes while training, and how their weights are encoded once per optimizer step."""
+"""Decide which layers multiply integer codes in training, and encode their weights once per optimizer step."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ _DEVICES = ("cpu", "cuda")
 class IntegerForward:
     """Mixin that caches the codes of a layer's weight while an engine guarantees that the weight does not change."""
 
-    # Set where the weight in force is what these codes stand for, and nothing else is done to it.
+    # Set if quantization is the only transform of the weight that is active.
     coding: Coding | None = None
     # The config's "runtime": {"integer_forward": ...}.
     integer_forward: bool = True
-    # The config's "runtime": {"backward_dtype": ...}; None: the type of the training.
+    # The config's "runtime": {"backward_dtype": ...}; None: the dtype of training.
     backward_dtype: torch.dtype | None = None
-    # Incremented by an engine after each change of the weights; None: no engine tracks changes, nothing is cached.
+    # An engine increments it after each change of the weights; None: no engine tracks changes, so nothing is cached.
     weight_epoch: int | None = None
-    # How the codes lie in memory, by the type of the device; without an entry, floats are multiplied there.
+    # Memory layout of the codes, by device type; on devices without an entry, floats are multiplied.
     _layouts: Mapping[str, WeightLayout] = {}
     _layouts_chosen_for: tuple[object, ...] | None = None
     _kept_codes: tuple[object, WeightCodes] | None = None
 
     def integers_possible(self, activation_format: ActivationFormat | None) -> bool:
-        """Whether integers are multiplied with the formats in force, on one device at least."""
-        # Asked here and not in the forward, which may be traced; and only where the formats have changed.
+        """Whether integers can be multiplied with the active formats on at least one device type."""
+        # Decided here because the forward may be traced, and only again if the formats have changed.
         key = (self.integer_forward, self.coding, activation_format)
         if key != self._layouts_chosen_for:
             self._layouts_chosen_for, self._layouts = key, self._chosen_layouts(activation_format)
@@ -55,12 +55,12 @@ class IntegerForward:
         return {device: layout for device, layout in chosen if layout is not None}
 
     def integers_pay(self, x: Tensor) -> bool:
-        """Whether this input is multiplied as integers."""
+        """Whether this input is multiplied as integer codes."""
         return x.device.type in self._layouts and x.is_floating_point()
 
     def weight_codes(self, w_OI: Tensor) -> WeightCodes:
-        """The codes of the weight, from the cache if an engine tracks changes of the weight."""
-        # Caching the codes of a weight that ZeRO-3 partitions would undo the partitioning.
+        """The codes of the weight; they are cached if an engine tracks changes of the weight."""
+        # Caching the codes of a weight that ZeRO-3 partitions would keep the whole weight in memory on every rank.
         if self.weight_epoch is None or is_partitioned(w_OI) or torch.compiler.is_compiling():
             return self._encode(w_OI)
         key = (self.weight_epoch, self.coding, w_OI._version, w_OI.data_ptr(), w_OI.dtype, _sample(w_OI))
@@ -73,7 +73,7 @@ class IntegerForward:
         encoded = self.coding.format.encode(self.coding.grouping.split(w_OI.detach()))
         codes = encoded.codes.reshape(w_OI.shape)
         scale = encoded.scale.flatten().expand(len(codes)).contiguous()
-        # A compiler can trace plain torch alone.
+        # torch.compile can trace only plain torch operations.
         layout = plain_layout if torch.compiler.is_compiling() else self._layouts[codes.device.type]
         return layout(codes, scale, self.coding.format)
 
@@ -83,7 +83,7 @@ class IntegerForward:
 
 
 def _sample(w: Tensor) -> tuple[float, ...]:
-    """A few values, which show when weights were replaced through ``.data``, which does not count as a version."""
+    """A few values, to detect weights replaced through ``.data``, which does not increment the tensor's version."""
     if w.device.type != "cpu":
         return ()  # synchronizing with another device would cost more than encoding
     flat = w.detach().flatten() if w.is_contiguous() else w.detach().t().flatten()

@@ -12,7 +12,7 @@ __all__ = ["CompressedLinear"]
 
 
 class CompressedLinear(CompressedLayer, nn.Linear):
-    """What ``nn.Linear`` modules are swapped to."""
+    """The class that ``nn.Linear`` modules are converted to."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., I) to (..., O)."""

@@ -1,4 +1,4 @@
-"""Turning a plain layer into a compressed one, and back, by changing its class only."""
+"""Turn a plain layer into a compressed one, and back, by changing only its class."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["restore_class", "swap_class"]
 
 
 def swap_class(module: nn.Module) -> CompressedLayer:
-    """Make ``module`` a compressed layer in place; one that is one already is returned as it is.
+    """Make ``module`` a compressed layer in place; a layer that is already compressed is returned unchanged.
 
-    Parameters, buffers, hooks, mode and every reference to the module stay as they are.
+    Parameters, buffers, hooks, training mode and all references to the module are kept.
     """
     if not isinstance(module, CompressedLayer):
         kind = kind_of(module)
@@ -26,10 +26,10 @@ def swap_class(module: nn.Module) -> CompressedLayer:
 
 
 def restore_class(module: nn.Module) -> nn.Module:
-    """Make a compressed layer the plain layer that it was, in place; its transforms are removed."""
+    """Turn a compressed layer back into the original plain layer, in place, and remove its transforms."""
     if isinstance(module, CompressedLayer):
         module.remove_transforms()
-        # Compressed classes are (CompressedLayer, the plain class).
+        # The bases of a compressed class are (CompressedLayer, the plain class).
         plain = type(module).__bases__[-1]
         ours = set(type(module).__mro__) - set(plain.__mro__)
         for name in {name for owner in ours for name in inspect.get_annotations(owner)} - {"training"}:
