@@ -1,4 +1,4 @@
-"""Where ``deepspeed.initialize`` may find its config."""
+"""Find the config among the arguments of ``deepspeed.initialize``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["one_config", "without_config"]
 
 
 def one_config(args: Any, config: Any, config_params: Any) -> Any:
-    """The one config among the three places that DeepSpeed takes it from. Raises ConfigError for none or several."""
+    """The config from the one argument that holds it. Raises ConfigError if none or several of the three hold one."""
     given = {
         "config": config,
         "config_params": config_params,
@@ -26,8 +26,8 @@ def one_config(args: Any, config: Any, config_params: Any) -> Any:
 
 
 def without_config(args: Any) -> Any:
-    """The command line's arguments without their config file; a copy where there is one."""
-    # DeepSpeed refuses a config in both places; ours is the one without the block.
+    """The command-line arguments without ``deepspeed_config``; a copy if that is set, else ``args`` itself."""
+    # DeepSpeed refuses a config in two places, and we pass it one without our block.
     if args is None or getattr(args, "deepspeed_config", None) is None:
         return args
     args = copy.copy(args)

@@ -1,4 +1,4 @@
-"""Faults of the DeepSpeed config that DeepSpeed finds only while it builds the engine, or reports unclearly."""
+"""Errors in the DeepSpeed config that DeepSpeed finds only while it builds the engine, or reports unclearly."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from xtc_ds.errors import ConfigError, Problem
 
 __all__ = ["refuse_faults"]
 
-# DeepSpeed hands these to the optimizer and the scheduler as they are; in its other blocks "auto" stands for the
-# default.
+# DeepSpeed passes these blocks unchanged to the optimizer and the scheduler; in nested keys of its other blocks, "auto"
+# means the default.
 _AS_GIVEN = ("optimizer", "scheduler")
 
 
 def refuse_faults(ds_config: Mapping[str, Any]) -> None:
-    """Raise ConfigError, with all problems at once, before the model is changed."""
+    """Raise ConfigError with all problems found. To be called before the model is changed."""
     problems = [*_left_auto(ds_config), *_prescaled(ds_config)]
     if problems:
         raise ConfigError(problems)
 
 
 def _left_auto(ds_config: Mapping[str, Any]) -> Iterator[Problem]:
-    """Values that were left for Hugging Face's Trainer to fill in."""
+    """Values left at "auto", which Hugging Face's Trainer would have filled in."""
     paths = [key for key, value in ds_config.items() if value == "auto"]
     paths += [path for key in _AS_GIVEN for path in _auto_paths(ds_config.get(key), key)]
     remedy = "write a value, or fill the config first with transformers' HfTrainerDeepSpeedConfig"

@@ -1,4 +1,4 @@
-"""What a checkpoint says of its model, so that it can be exported without the script that trained it."""
+"""The description of the model in a checkpoint, with which it can be exported without its training script."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ __all__ = ["describe_model"]
 
 
 def describe_model(module: nn.Module) -> dict[str, Any]:
-    """Plain data: ``class``, ``dtype`` of the weights in the forward, ``config`` of a Hugging Face model (else None),
-    and ``about``, what the model card will tell.
+    """Plain data for JSON: ``class``, ``dtype`` of the weights in the forward, ``config`` of a Hugging Face model (else
+    None), and ``about``, the facts for the model card.
     """
     config = getattr(module, "config", None)
     text = getattr(config, "to_json_string", None)

@@ -1,4 +1,4 @@
-"""Calling the hooks of techniques while a model is trained."""
+"""Call the hooks of techniques during training."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ __all__ = ["TechniqueHooks"]
 
 
 class TechniqueHooks:
-    """The hooks of some techniques, in their order, for one model. With several ranks all methods are for all ranks."""
+    """The hooks of the used techniques, in order, for one model. All ranks have to call every method."""
 
     def __init__(self, model: nn.Module, used: Iterable[Technique], loss_scale: Callable[[], float]) -> None:
         self.techniques = tuple(used)
         self.run = TrainingRun(model, tuple(layer for _, layer in compressed_layers(model)), loss_scale)
 
     def start(self) -> None:
-        """Before the first step."""
+        """To be called before the first step."""
         for technique in self.techniques:
             technique.start(self.run)
 
     def before_step(self) -> None:
-        """Before the optimizer may change the weights."""
+        """To be called before the optimizer may change the weights."""
         for technique in self.techniques:
             technique.before_step(self.run)
 
     def after_step(self, step: int) -> None:
-        """After optimizer step ``step`` was applied."""
+        """To be called after optimizer step ``step`` was applied."""
         for technique in self.techniques:
             technique.after_step(self.run, step)
 
     def skipped_step(self) -> None:
-        """After a step that an overflow prevented."""
+        """To be called after a step that was skipped because of an overflow."""
         for technique in self.techniques:
             technique.skipped_step(self.run)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the techniques keep in a checkpoint beside tensors, by name."""
+        """Technique name to what it saves in a checkpoint besides tensors; techniques without state are left out."""
         for technique in self.techniques:
             technique.before_save(self.run)
         states = {technique.name: dict(technique.state_dict(self.run)) for technique in self.techniques}
         return {name: state for name, state in states.items() if state}
 
     def load_state_dict(self, states: Mapping[str, Any]) -> None:
-        """Called once the tensors of a checkpoint are loaded."""
+        """Restore the states. To be called after the tensors of a checkpoint are loaded."""
         for technique in self.techniques:
             technique.after_load(self.run)
             if technique.name in states:

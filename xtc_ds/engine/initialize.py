@@ -1,4 +1,4 @@
-"""``initialize``: DeepSpeed's, for configs with a ``compression_training`` block."""
+"""``initialize``: like ``deepspeed.initialize``, for configs with a ``compression_training`` block."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def initialize(
     teacher: nn.Module | str | None = None,
     **deepspeed_arguments: Any,
 ) -> tuple[Any, Any, Any, Any]:
-    """Compress ``model`` as the config says and build the DeepSpeed engine that trains it.
+    """Compress ``model`` as configured and build the DeepSpeed engine that trains it.
 
-    All but ``teacher`` are the arguments of ``deepspeed.initialize``; those after the scheduler go by name. An
-        optimizer and a scheduler made before lose what belongs to dropped layers. The config (dict, JSON or
-        HJSON file) holds a ``compression_training`` block, which DeepSpeed never sees; the dict is not changed. In a
-        dict it may be the block that ``load_config`` or ``parse_block`` gave, which is not validated again.
-    teacher: the model to distil from, a folder, a hub id, or "self"; takes precedence over ``kd.teacher``.
+    All arguments but ``teacher`` are those of ``deepspeed.initialize``; those after ``lr_scheduler`` are keyword-only.
+        Parameters of dropped layers are removed from a given optimizer and scheduler. The config (dict, JSON or HJSON
+        file) holds a ``compression_training`` block, which is not passed on to DeepSpeed; the dict is not changed. In
+        a dict, the block may also be a result of ``load_config`` or ``parse_block``, which is not validated again.
+    teacher: the model to distil from, a folder, a hub id, or "self"; overrides ``kd.teacher``.
 
-    Returns (engine, optimizer, dataloader, lr_scheduler). The engine's forward adds the distillation loss,
-    ``step`` advances the schedule, checkpoints carry it; ``engine.xtc`` gives plan, schedule and loss parts.
+    Returns (engine, optimizer, dataloader, lr_scheduler). The engine's forward adds the distillation loss, its ``step``
+    advances the schedule, and its checkpoints contain the schedule; ``engine.xtc`` holds plan, schedule and loss parts.
 
     Raises ConfigError, PlanError, TeacherError or EngineError before the model is changed.
     """
@@ -74,10 +74,10 @@ def initialize(
 
 
 def _let_deepspeed_check(ds_config: dict[str, Any], deepspeed_arguments: dict[str, Any]) -> None:
-    """Raise ConfigError for what DeepSpeed would refuse only after the model is rewritten.
+    """Raise ConfigError for a config that DeepSpeed would refuse only after the model has been changed.
 
-    Batch sizes can be judged only once the number of ranks is known: before a process group exists,
-    DeepSpeed's own error has to do.
+    Batch sizes can be checked only if the number of ranks is known. Therefore this is a no-op before a process group
+    exists; DeepSpeed then raises its own error later.
     """
     import deepspeed
     from deepspeed.runtime.config import DeepSpeedConfig

@@ -10,10 +10,10 @@ __all__ = ["loss_scale"]
 
 
 def loss_scale(engine: Any) -> float:
-    """The factor by which the backward passes of ``engine`` multiply the loss now; 1 unless it trains in fp16.
+    """The factor by which ``engine.backward`` multiplies the loss now; 1 unless it trains in fp16.
 
-    It is asked for as ``engine.backward`` does: DeepSpeed's fp16 optimizers without ZeRO hold a scale that no loss is
-    multiplied with.
+    Found by scaling a loss of one in the way of ``engine.backward``, because DeepSpeed's fp16 optimizers without ZeRO
+    have a loss scale attribute that is not applied.
     """
     from deepspeed.runtime.base_optimizer import ZeROOptimizer
 

@@ -1,4 +1,4 @@
-"""Keeping optimizers, schedulers and parameter lists that were made before in line with the rewritten model."""
+"""Update optimizers, schedulers and parameter lists that were made before the model was compressed."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from xtc_ds.techniques.registry import techniques
 
 __all__ = ["dropped_parameters", "follow_optimizer", "follow_parameters"]
 
-# Lists of torch schedulers that have another length than the number of groups, if not by chance.
+# Lists in torch schedulers that do not hold one value per group, even if their length happens to be the same.
 _NOT_PER_GROUP = {"_milestones", "_schedule_phases"}
 
 Dropped = Mapping[int, nn.Parameter]
 
 
 def dropped_parameters(before: Iterable[nn.Parameter], model: nn.Module) -> dict[int, nn.Parameter]:
-    """Those of ``before`` that are no longer in the model, by id. Parameters that never were in it do not count."""
+    """The parameters of ``before`` that are not in the model any more, by id. ``before``: its parameters until then."""
     alive = {id(parameter) for parameter in model.parameters()}
     return {id(parameter): parameter for parameter in before if id(parameter) not in alive}
 
 
 def follow_optimizer(optimizer: Any, model: nn.Module, dropped: Dropped, scheduler: Any = None) -> Any:
-    """Remove dropped parameters from an optimizer, and groups that held nothing else, also from its scheduler.
+    """Remove dropped parameters from an optimizer, and groups left empty by that also from its scheduler, in place.
 
-    A parameter that a technique added joins the group of the parameter it belongs to, or else the first group. What
-    is no torch optimizer (None, a callable) is returned as it is.
+    A parameter that a technique added joins the group of the parameter it belongs to, or else the first group. Anything
+    but a torch optimizer (None, a callable) is returned unchanged.
     """
     if not isinstance(optimizer, torch.optim.Optimizer):
         return optimizer
     for parameter in [key for key in optimizer.state if id(key) in dropped]:
         del optimizer.state[parameter]
     before = list(optimizer.param_groups)
-    # The list and the groups stay the same objects: schedulers hold them.
+    # Change the list and the groups in place, because schedulers hold references to them.
     optimizer.param_groups[:] = _living_groups(before, dropped)
     living = {id(group) for group in optimizer.param_groups}
     kept = [index for index, group in enumerate(before) if id(group) in living]
@@ -46,9 +46,9 @@ def follow_optimizer(optimizer: Any, model: nn.Module, dropped: Dropped, schedul
 
 
 def follow_parameters(parameters: Any, model: nn.Module, dropped: Dropped) -> Any:
-    """The same for the ``model_parameters`` argument, which is not changed; None stays None.
+    """Like ``follow_optimizer`` for the ``model_parameters`` argument: returns a new list; None stays None.
 
-    Parameters, (name, parameter) pairs, or groups of parameters.
+    parameters: parameters, (name, parameter) pairs, or groups of parameters.
     """
     if parameters is None:
         return None
@@ -77,7 +77,7 @@ def _living_groups(groups: Iterable[dict[str, Any]], dropped: Dropped) -> list[d
 
 
 def _follow_scheduler(scheduler: Any, groups: int, kept: list[int]) -> None:
-    """Take the values of removed groups out of every list that a scheduler keeps per group."""
+    """Remove the values of removed groups from every list that a scheduler keeps per group."""
     if getattr(scheduler, "optimizer", None) is None:
         return
     for name, value in vars(scheduler).items():
@@ -89,7 +89,7 @@ def _follow_scheduler(scheduler: Any, groups: int, kept: list[int]) -> None:
 
 
 def _add_new_parameters(groups: list[dict[str, Any]], model: nn.Module) -> None:
-    """Let groups made before take in the parameters that the rewrite added."""
+    """Add the parameters that techniques added to the model to existing groups, in place."""
     if not groups:
         return
     home = {id(_parameter(item)): group for group in groups for item in group["params"]}
@@ -104,7 +104,7 @@ def _add_new_parameters(groups: list[dict[str, Any]], model: nn.Module) -> None:
 
 
 def _added_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, nn.Parameter | None]]:
-    """(name, parameter, the parameter whose options it gets) of what techniques added."""
+    """(name, parameter, the parameter whose group it joins) for each parameter that techniques added."""
     for technique in techniques():
         yield from technique.added_parameters(model)
 

@@ -1,7 +1,7 @@
-"""Planning a compression run, checking all that can be refused, and only then changing the model.
+"""Plan a compression run and check everything that can be refused, before the model is changed.
 
-``initialize``, the old names of ``deepspeed.compression`` and the launcher all go through ``rehearse``, so that they
-refuse the same configs with the same errors.
+``initialize``, the old names of ``deepspeed.compression`` and the launcher all call ``rehearse``, so that they refuse
+the same configs with the same errors.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["Rehearsal", "refuse_pipeline", "rehearse"]
 class Rehearsal:
     """A compression that has passed all checks.
 
-    plan: what is going to be done to ``model``. teacher: None where nothing needs one.
+    plan: what will be done to ``model``. teacher: None if nothing needs one.
     """
 
     model: nn.Module
@@ -40,7 +40,7 @@ class Rehearsal:
     teacher: nn.Module | None
 
     def carry_out(self) -> Distiller | None:
-        """Compress the model in place and attach the distillation loss; the distiller, or None without distillation."""
+        """Compress the model in place and attach the distillation loss; returns the distiller, or None without kd."""
         config = self.plan.config
         if config.kd is None:
             apply_plan(self.model, self.plan, self.teacher)
@@ -56,9 +56,9 @@ def rehearse(
     config: CompressionConfig | Mapping[str, Any] | str | os.PathLike[str],
     teacher: nn.Module | str | None = None,
 ) -> Rehearsal:
-    """Find the teacher, plan, and check everything that can be refused; ``model`` is not changed.
+    """Load the teacher, make the plan and check everything that can be refused; ``model`` is not changed.
 
-    model: may lie on the meta device, without weights.
+    model: may be on the meta device, without weights.
     config: a DeepSpeed config with a ``compression_training`` block (dict, JSON or HJSON file), or the parsed block.
     teacher: as in ``initialize``.
 
@@ -75,7 +75,7 @@ def rehearse(
 
 
 def device_type(model: nn.Module) -> str:
-    """Where the engine will put the model; a model that is on a device already stays there."""
+    """The type of the device to which the engine will move the model; a model already on an accelerator stays there."""
     from deepspeed.accelerator import get_accelerator
 
     there = next((p.device.type for p in model.parameters() if p.device.type not in ("cpu", "meta")), None)
@@ -83,7 +83,7 @@ def device_type(model: nn.Module) -> str:
 
 
 def refuse_pipeline(model: nn.Module) -> None:
-    """Raise EngineError for a model whose layers cannot be reached."""
+    """Raise EngineError for a DeepSpeed pipeline module, whose layers cannot be reached."""
     from deepspeed.runtime.pipe import PipelineModule
 
     if isinstance(model, PipelineModule):

@@ -1,4 +1,4 @@
-"""The schedule of one model: which formats are in force after so many applied optimizer steps."""
+"""The compression schedule of one model: which formats are active after a number of applied optimizer steps."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ __all__ = ["CompressionSchedule"]
 
 
 class CompressionSchedule:
-    """Sets the layers of ``model`` to a step.
+    """Sets the compressed layers of ``model`` to the state of a step.
 
-    A step is an optimizer step that was applied: micro-batches of an accumulation and steps skipped for an
-    overflow do not count. The formats for ``step`` are in force in the forward that leads to step ``step + 1``.
+    Only applied optimizer steps count: accumulated micro-batches and steps skipped for an overflow do not. The formats
+    for ``step`` are active in the forward pass that leads to step ``step + 1``.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.step = 0
-        # Kept: a walk through all modules at every step takes as long as a percent of a short one.
+        # Cached: walking through all modules takes up to a percent of a short training step.
         self.layers = tuple(layer for _, layer in compressed_layers(model))
         self._set_step(0)
 
     def advance_to(self, step: int) -> None:
-        """Put the formats of ``step`` in force."""
+        """Activate the formats for ``step``."""
         if step != self.step:
             self._set_step(step)
 
     def weights_changed(self) -> None:
-        """Called by whoever changes the weights, after each change: between two calls their codes are kept."""
+        """To be called after each change of the weights: between two calls the layers may cache the weights' codes."""
         for layer in self._compressed():
             layer.weight_epoch = (layer.weight_epoch or 0) + 1
 
     def bits(self) -> dict[str, dict[str, float]]:
-        """Bits in force now by group: ``{"weights": {group: bits}, "activations": {group: bits}}``; 32 is float."""
+        """The current bits by group: ``{"weights": {group: bits}, "activations": {group: bits}}``; 32 means float."""
         weights: dict[str, float] = {}
         activations: dict[str, float] = {}
         for _, layer in compressed_layers(self.model):
@@ -51,11 +51,11 @@ class CompressionSchedule:
         return {"weights": weights, "activations": activations}
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
+        """The state to save in a checkpoint."""
         return {"step": self.step}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue at the saved step. Raises EngineError if ``state`` is not one of a schedule."""
+        """Continue at the saved step. Raises EngineError if ``state`` holds no valid step."""
         step = state.get("step")
         if not isinstance(step, int) or step < 0:
             raise EngineError(f"the checkpoint's compression schedule is damaged: step is {step!r}")
@@ -67,5 +67,5 @@ class CompressionSchedule:
             layer.set_step(step)
 
     def _compressed(self) -> Iterator[CompressedLayer]:
-        # Baking makes layers plain again, also under an engine.
+        # ``bake`` turns layers into plain ones, also while an engine holds the model.
         return (layer for layer in self.layers if isinstance(layer, CompressedLayer))

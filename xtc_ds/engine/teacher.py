@@ -1,4 +1,4 @@
-"""Finding the teacher: the one that is given, one from a folder or the hub, or a copy of the model."""
+"""Find the teacher: the one that was given, one from a folder or the hub, or a copy of the model."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ logger = logging.getLogger(__name__)
 
 
 def resolve_teacher(model: nn.Module, config: CompressionConfig, teacher: nn.Module | str | None) -> nn.Module | None:
-    """The teacher given by argument, else by the ``kd`` block; "self" is a copy of the model as it is now.
+    """The teacher from the argument, else from the ``kd`` block; "self" is a copy of the model in its current state.
 
-    None where neither distillation nor layer reduction is on. A teacher whose parameters are partitioned is gathered
-    into a copy, except inside a ZeRO-3 engine of its own (one that ``deepspeed.initialize`` made without an
-    optimizer), which gathers them by itself.
+    None if neither distillation nor layer reduction is on. A teacher with partitioned parameters is gathered into a
+    copy, unless it is in a ZeRO-3 engine of its own (made by ``deepspeed.initialize`` without an optimizer), which
+    gathers the parameters itself.
 
     Raises ConfigError if distillation is on without a teacher, TeacherError if the teacher cannot be loaded.
     """
@@ -45,12 +45,12 @@ def resolve_teacher(model: nn.Module, config: CompressionConfig, teacher: nn.Mod
         source = snapshot(model)
     model_itself = unwrap(source)
     partitioned = any(is_partitioned(parameter) for parameter in model_itself.parameters())
-    # Only an engine gathers the teacher's parameters for its forward; else they must be whole.
+    # Only an engine gathers the teacher's parameters in the forward; without one they must be whole.
     return snapshot(model_itself) if partitioned and model_itself is source else model_itself
 
 
 def snapshot(model: nn.Module) -> nn.Module:
-    """A whole, frozen copy of a model, hooks and ZeRO partitioning left behind (a call for all ranks)."""
+    """A copy of a model with whole parameters without gradients, hooks or ZeRO partitioning. All ranks call this."""
 
     def copy(old: Tensor, stored: bool) -> Tensor:
         with gathered([old]), torch.no_grad():

@@ -1,4 +1,4 @@
-"""The DeepSpeed engine, with the compression schedule in step and in its checkpoints."""
+"""The DeepSpeed engine, extended to advance the compression schedule and to save it in its checkpoints."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ __all__ = ["EngineState", "engine_of", "wrap_engine"]
 logger = logging.getLogger(__name__)
 
 _CLIENT_KEY = "xtc_ds"
-# The engine holds its model, so that a strong reference here would keep both.
+# Weak references: the engine holds its model, so a strong reference would keep both alive.
 _engines: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Any]] = weakref.WeakKeyDictionary()
 
 
 @dataclass
 class EngineState:
-    """What compression adds to an engine: ``engine.xtc``."""
+    """The compression state of an engine: ``engine.xtc``."""
 
     plan: CompressionPlan
     schedule: CompressionSchedule
     distiller: Distiller | None
     hooks: TechniqueHooks
-    # Applied steps that the engine does not know of: those of a run whose weights alone were loaded.
+    # Applied steps that the engine does not count: those of an earlier run of which only the weights were loaded.
     earlier_steps: int = 0
 
     def loss_parts(self) -> dict[str, float]:
-        """The parts of the last distillation loss, detached; empty without distillation."""
+        """The unweighted parts of the last distillation loss and "loss", their weighted sum; empty without distillation."""
         if self.distiller is None:
             return {}
         return {name: float(value) for name, value in self.distiller.last_parts.items()}
 
 
 class _XtcEngineMixin:
-    """Overrides of the engine's own methods; all signatures and results stay DeepSpeed's."""
+    """Overrides of DeepSpeed's engine methods, with unchanged signatures and results."""
 
     xtc: EngineState
 
     def step(self, *args: Any, **kwargs: Any) -> Any:
-        """Take the step, then advance the schedule if an update was applied."""
+        """Run DeepSpeed's ``step``, then advance the schedule if an update was applied."""
         steps: int = self.global_steps  # type: ignore[attr-defined]
         skipped: int = self.skipped_steps  # type: ignore[attr-defined]
         self.xtc.hooks.before_step()
@@ -72,7 +72,7 @@ class _XtcEngineMixin:
     def save_checkpoint(
         self, save_dir: Any, tag: Any = None, client_state: dict[str, Any] | None = None, *args: Any, **kwargs: Any
     ) -> Any:
-        """As DeepSpeed's, with the schedule and the config block in the client state."""
+        """Like DeepSpeed's, with the schedule and the config block added to the client state."""
         states = self.xtc.hooks.state_dict()
         ours = {**self.xtc.schedule.state_dict(), "compression_training": dict(self.xtc.plan.config.raw)}
         if states:
@@ -82,7 +82,7 @@ class _XtcEngineMixin:
         return super().save_checkpoint(save_dir, tag, state, *args, **kwargs)  # type: ignore[misc]
 
     def load_checkpoint(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        """As DeepSpeed's; the schedule goes on where the checkpoint's stood."""
+        """Like DeepSpeed's; the schedule continues at the checkpoint's step."""
         path, client_state = super().load_checkpoint(*args, **kwargs)  # type: ignore[misc]
         if path is None:
             return path, client_state
@@ -102,7 +102,7 @@ class _XtcEngineMixin:
 
 
 def wrap_engine(engine: DeepSpeedEngine, plan: CompressionPlan, distiller: Distiller | None) -> DeepSpeedEngine:
-    """Make ``engine`` advance the schedule: its class is swapped for a subclass of it, in place (once)."""
+    """Make ``engine`` advance the schedule, by swapping its class for a subclass, in place (once)."""
     module: nn.Module = engine.module
     used = (technique for technique in techniques() if plan.rows.get(technique.name))
     hooks = TechniqueHooks(module, used, lambda: loss_scale(engine))
@@ -118,7 +118,7 @@ def wrap_engine(engine: DeepSpeedEngine, plan: CompressionPlan, distiller: Disti
 
 
 def engine_of(model: nn.Module) -> Any:
-    """The last engine that was wrapped around a compressed model, while it lives; else None."""
+    """The engine most recently wrapped around a compressed model, if it still exists; else None."""
     found = _engines.get(model)
     return None if found is None else found()
 
