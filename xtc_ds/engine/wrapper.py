@@ -42,7 +42,7 @@ class EngineState:
     earlier_steps: int = 0
 
     def loss_parts(self) -> dict[str, float]:
-        """The unweighted parts of the last distillation loss and "loss", their weighted sum; empty without distillation."""
+        """The unweighted parts of the last distillation loss and "loss", their weighted sum; empty without kd."""
         if self.distiller is None:
             return {}
         return {name: float(value) for name, value in self.distiller.last_parts.items()}
