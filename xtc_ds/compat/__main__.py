@@ -1,4 +1,4 @@
-"""``python -m xtc_ds.compat script.py ...``: runs a script, unchanged, after ``install()``."""
+"""``python -m xtc_ds.compat script.py ...``: run an unchanged script after ``install()``."""
 
 from __future__ import annotations
 

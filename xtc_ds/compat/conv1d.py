@@ -1,4 +1,4 @@
-"""``convert_conv1d_to_linear``: GPT-2's transposed layers become ordinary ones."""
+"""``convert_conv1d_to_linear``: replace GPT-2's layers with transposed weights by ordinary linear layers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ M = TypeVar("M")
 def convert_conv1d_to_linear(model: M, convert_type: type | tuple[type, ...]) -> M:
     """Replace the modules of ``convert_type`` by ``nn.Linear`` with the transposed weight; returns ``model``.
 
-    convert_type: classes whose weight is stored (in, out), such as ``transformers.pytorch_utils.Conv1D``. The
-        Parameters stay the same objects, so dtype, device, ``requires_grad``, ties and optimizers built before hold.
+    convert_type: classes whose weight is stored as (in, out), such as ``transformers.pytorch_utils.Conv1D``. The
+        Parameters stay the same objects, so that dtype, device, ``requires_grad``, weight tying and existing
+        optimizers are preserved.
 
-    Compression here takes Conv1D as it is: only scripts and checkpoints that expect Linear layers need this.
+    Conv1D can be compressed directly: only scripts and checkpoints that expect Linear layers need this function.
     Raises PlanError before anything is changed.
     """
     module = unwrap(model)
@@ -52,7 +53,7 @@ def _linear(old: nn.Module, turned: set[int]) -> nn.Linear:
         if bias is not None:
             bias.data = bias.data.view(-1)
     outputs, inputs = weight.shape
-    # No memory and no random numbers: the parameters come from the old module.
+    # On the meta device, without allocation or random numbers, because the parameters come from the old module.
     linear = nn.Linear(inputs, outputs, bias=bias is not None, device="meta")
     linear._parameters["weight"] = weight  # type: ignore[assignment]
     linear._parameters["bias"] = bias  # type: ignore[assignment]

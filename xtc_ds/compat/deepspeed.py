@@ -1,6 +1,6 @@
-"""What ``deepspeed.compression`` offered up to DeepSpeed 0.19.6, with the same signatures, on any version.
+"""The functions of ``deepspeed.compression`` up to DeepSpeed 0.19.6, with the same signatures, for any version.
 
-``install()`` also brings the old import paths back; it imports neither torch nor DeepSpeed by itself.
+``install()`` also makes the old import paths work again. Importing this module imports neither torch nor DeepSpeed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``deepspeed.initialize`` as old scripts call it: with the block still in the config."""
+"""``deepspeed.initialize`` for old scripts, which leave the ``compression_training`` block in the config."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Initialize = Callable[..., tuple[Any, ...]]
 
 
 def patched_initialize(original: Initialize) -> Initialize:
-    """``original`` (DeepSpeed's), for configs with a ``compression_training`` block and for compressed models.
+    """Wrap ``original`` (DeepSpeed's), to accept configs with a ``compression_training`` block and compressed models.
 
-    A model that went through ``init_compression`` gets an engine that advances its schedule. One that did not is
-    compressed here, as ``xtc_ds.initialize`` does it; but it stays as it is where it gets no optimizer, and in a
-    script that calls ``init_compression`` by itself: such scripts wrap their teacher with the same config.
+    A model that went through ``init_compression`` gets an engine that advances its schedule. Any other model is
+    compressed here, as by ``xtc_ds.initialize``, with two exceptions: a model without an optimizer, and any model in a
+    script that calls ``init_compression`` itself, because such scripts wrap their teacher with the same config.
     """
     signature = inspect.signature(original)
 
@@ -49,12 +49,12 @@ def patched_initialize(original: Initialize) -> Initialize:
 
 
 def without_block(config: Any) -> Any:
-    """``config`` itself where it has no block (or cannot be read); else a deep copy, as a dict, without it."""
+    """``config`` itself if it has no block (or cannot be read); else a deep copy without the block, as a dict."""
     return split_config(read_config(config))[0] if _has_block(config) else config
 
 
 def _config_of(given: Mapping[str, Any]) -> Any:
-    """What DeepSpeed would read: the command line's file if nothing else is given; None where it would refuse."""
+    """The config that DeepSpeed would read: the argument, else the command line's file; None if both are given."""
     passed = given.get("config") if given.get("config") is not None else given.get("config_params")
     command_line = getattr(given.get("args"), "deepspeed_config", None)
     if passed is not None and command_line is not None:
@@ -68,7 +68,7 @@ def _has_block(config: Any) -> bool:
     try:
         return BLOCK in read_config(config)
     except ConfigError:
-        return False  # DeepSpeed has its own words for a config that cannot be read
+        return False  # let DeepSpeed report a config that cannot be read
 
 
 def _around_compressed(
@@ -87,7 +87,7 @@ def _around_compressed(
 
 
 def _with_scores(given: dict[str, Any]) -> dict[str, Any]:
-    """The arguments with the learned scores of prunings in whatever optimizer or list was built without them."""
+    """The arguments with learned pruning scores added to an optimizer or parameter list that was built without them."""
     from xtc_ds.engine.optimizers import follow_optimizer, follow_parameters
 
     model = given["model"]
@@ -113,7 +113,7 @@ def _around_plain(original: Initialize, given: dict[str, Any], source: Any) -> t
         logger.warning("deepspeed.initialize: the model is not compressed: %s", reason)
         return original(**plain)
     logger.warning("deepspeed.initialize: compressing the model as the compression_training block says")
-    # The parsed block, so that it is not validated twice.
+    # Pass the parsed block, so that it is not validated twice.
     return initialize(**_with_config(given, {**plain["config"], BLOCK: block}))
 
 

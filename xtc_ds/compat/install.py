@@ -1,4 +1,4 @@
-"""``install``: the old import paths, and a ``deepspeed.initialize`` that takes configs with the block."""
+"""``install``: restore the old import paths and make ``deepspeed.initialize`` accept configs with the block."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xtc_ds.compat.patches import Patches
 
 __all__ = ["install", "uninstall"]
 
-# Old module: the names it had.
+# Old module to the names it had.
 _OLD_NAMES = {
     "deepspeed.compression": (
         "init_compression",
@@ -35,24 +35,24 @@ _hooked = False
 
 
 def install() -> None:
-    """Bring the old names of ``deepspeed.compression`` back, on any DeepSpeed version; a second call does nothing.
+    """Restore the old names of ``deepspeed.compression`` on any DeepSpeed version; a second call is a no-op.
 
-    ``from deepspeed.compression.compress import init_compression`` and its like give this project's functions.
-    ``deepspeed.initialize`` takes configs that still hold a ``compression_training`` block: DeepSpeed never sees
-    it; the schedule of a model that went through ``init_compression`` advances with the engine and lives in its
-    checkpoints. It does not matter whether DeepSpeed is imported before or after.
+    Imports such as ``from deepspeed.compression.compress import init_compression`` return this project's functions.
+    ``deepspeed.initialize`` is monkeypatched to accept configs with a ``compression_training`` block, which is removed
+    before DeepSpeed reads them. The schedule of a model that went through ``init_compression`` advances with the engine
+    and is saved in its checkpoints. DeepSpeed may be imported before or after the call.
     """
     global _wanted, _hooked
     _wanted = True
     if not _hooked:
         _hooked = True
-        wrapt.register_post_import_hook(_patch, "deepspeed")  # at once if it is imported already
+        wrapt.register_post_import_hook(_patch, "deepspeed")  # runs at once if deepspeed is imported already
     elif "deepspeed" in sys.modules:
         _patch(sys.modules["deepspeed"])
 
 
 def uninstall() -> None:
-    """Undo ``install``; names that others imported from the old paths meanwhile stay theirs."""
+    """Undo ``install``; names imported from the old paths in the meantime keep referring to this project."""
     global _wanted, _done
     _wanted = _done = False
     _patches.undo()
@@ -90,7 +90,7 @@ def _patch_names() -> None:
 
 
 def _patch_config() -> None:
-    """Configs reach DeepSpeed by other ways too (``zero.Init``, activation checkpointing): without the block."""
+    """Remove the block also from configs that reach DeepSpeed elsewhere (``zero.Init``, activation checkpointing)."""
     from deepspeed.runtime.config import DeepSpeedConfig
 
     from xtc_ds.compat.initialize import without_block

@@ -1,4 +1,4 @@
-"""What a model remembers of its ``init_compression``, until an engine is built around it."""
+"""Record ``init_compression`` on the model, until an engine is built around it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _calls = 0
 
 
 def remember(model: nn.Module, call: InitCompression) -> None:
-    """Note on ``model`` that it went through ``init_compression``."""
+    """Record on ``model`` that it went through ``init_compression``."""
     global _calls
     _calls += 1
     update_state(model, init_compression=call)
 
 
 def recall(model: nn.Module) -> InitCompression | None:
-    """The call that compressed a model, also where it is a part of a larger one; None if there was none."""
+    """The ``init_compression`` call that compressed the model or one of its submodules; None if there was none."""
     return next((call for module in model.modules() if (call := state_of(module).init_compression)), None)
 
 
@@ -29,6 +29,6 @@ def init_compression_was_called() -> bool:
 
 
 def forget_calls() -> None:
-    """Start anew: as if ``init_compression`` had not been called."""
+    """Reset the count, as if ``init_compression`` had not been called."""
     global _calls
     _calls = 0

@@ -1,4 +1,4 @@
-"""``init_compression`` and ``redundancy_clean``: how old scripts begin and end."""
+"""``init_compression`` and ``redundancy_clean``: the first and last call of old scripts."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ logger = logging.getLogger(__name__)
 
 
 def init_compression(model: Any, deepspeed_config: Any, teacher_model: Any = None, mpu: Any = None) -> Any:
-    """Compress ``model`` in place as the config says and return the same object.
+    """Compress ``model`` in place as configured and return the same object.
 
-    model: a module, or one inside a DeepSpeed engine, a data-parallel wrapper or ``torch.compile``.
+    model: a module, which may be wrapped in a DeepSpeed engine, a data-parallel wrapper or ``torch.compile``.
     deepspeed_config: dict (not changed) or path (JSON, HJSON) of a config with a ``compression_training`` block.
-    teacher_model: where layer reduction starts from: beside it the model may be as shallow as the student is
-        to be, or as deep as the teacher, and then is cut. By default a full model is its own teacher.
-    mpu: must not bring tensor-parallel layers.
+    teacher_model: the model whose layers layer reduction copies. With it, ``model`` may have the student's depth
+        already, or the teacher's and is then cut. By default a full-depth model is its own teacher.
+    mpu: must not use tensor-parallel layers.
 
-    Build optimizers before or after; the engine comes after. Raises ConfigError, PlanError or EngineError, with
-    all problems, before the model is changed.
+    Optimizers may be built before or after this call; the engine is built afterwards. Raises ConfigError, PlanError or
+    EngineError, with all problems, before the model is changed.
     """
     module = unwrap(model)
     refuse_pipeline(module)
@@ -50,7 +50,7 @@ def init_compression(model: Any, deepspeed_config: Any, teacher_model: Any = Non
         block = CompressionConfig()
     if _is_done(module, block):
         return model
-    # Scripts that distil by themselves hand over a teacher that nobody here needs.
+    # Scripts with their own distillation code pass a teacher that is not needed here.
     rehearsal = rehearse(module, block, teacher_model if teacher_is_used(block) else None)
     plan = rehearsal.plan
     if plan.reduction is not None and rehearsal.teacher is not None:
@@ -63,12 +63,12 @@ def init_compression(model: Any, deepspeed_config: Any, teacher_model: Any = Non
 
 
 def redundancy_clean(model: Any, deepspeed_config: Any, mpu: Any = None) -> Any:
-    """Write what the compressed forward computes into plain dense weights, in place; returns ``model``.
+    """Write the effective compressed weights into plain dense layers, in place; returns ``model``.
 
-    Quantized weights get their final values under the same keys; pruned parts with ``related_modules`` are cut out. A
-    second call changes nothing. On an engine under ZeRO-3 this is a call for all ranks.
+    Quantized weights get their dequantized final values under the same keys; pruned parts with ``related_modules`` are
+    cut off. A second call is a no-op. For an engine with ZeRO-3 all ranks have to call this.
 
-    Raises ExportError for a model that never went through ``init_compression`` though the config asks for something.
+    Raises ExportError if the config enables compression but the model never went through ``init_compression``.
     """
     module = unwrap(model)
     refuse_tensor_parallel(module, mpu)
@@ -91,7 +91,7 @@ def redundancy_clean(model: Any, deepspeed_config: Any, mpu: Any = None) -> Any:
 
 
 def _is_done(module: nn.Module, block: CompressionConfig) -> bool:
-    """Whether the model was compressed by this very block. Raises PlanError where another one stands in the way."""
+    """Whether the model was already compressed with this very block. Raises PlanError if it was with another block."""
     call = recall(module)
     if call is None or not any(True for _ in compressed_layers(module)):
         return False
@@ -102,7 +102,7 @@ def _is_done(module: nn.Module, block: CompressionConfig) -> bool:
 
 
 def _refuse_late(model: Any, plan: CompressionPlan) -> None:
-    """An engine that is built already holds the parameters: none may come or go."""
+    """Raise EngineError if ``model`` is an engine and the plan adds or drops parameters, which the engine holds."""
     if not _is_engine(model):
         return
     if any(technique.changes_parameters(plan.rows.get(technique.name, ())) for technique in techniques()):

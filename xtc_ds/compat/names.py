@@ -1,4 +1,4 @@
-"""The names that ``deepspeed.compression`` had, and where they are defined here; nothing is imported until asked."""
+"""The names that ``deepspeed.compression`` had and the modules that define them here, imported only on demand."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ NAMES = frozenset(_HOMES)
 
 
 def load_name(name: str) -> Any:
-    """What stands for one of ``NAMES``."""
+    """The function or class for one of ``NAMES``."""
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,4 +1,4 @@
-"""The config as the old functions took it: a dict or a file, with or without the block."""
+"""Read configs as the old functions accepted them: a dict or a file, with or without the block."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ __all__ = ["anything_enabled", "block_of", "get_compression_config", "has_other_
 
 
 def block_of(deepspeed_config: Any) -> CompressionConfig | None:
-    """The checked block of a config (dict, path of a JSON or HJSON file); None where it has none.
+    """The validated block of a config (dict, path of a JSON or HJSON file); None if it has no block.
 
     Raises ConfigError with all problems at once.
     """
     config = read_config(deepspeed_config)
-    # A misspelt block is an error of load_config, not the absence of a block.
+    # load_config reports a misspelt block; it must not count as a missing one.
     if BLOCK not in config and not check_top_level(config):
         return None
     return load_config(config)[1]
 
 
 def has_other_block(deepspeed_config: Any, parsed: CompressionConfig) -> bool:
-    """Whether a config has a block, and another one than ``parsed``; only such a one is validated.
+    """Whether a config has a block that differs from ``parsed``; only a differing block is validated.
 
-    Raises ConfigError with all problems of a block that is another one.
+    Raises ConfigError with all problems of a differing block.
     """
     config = read_config(deepspeed_config)
     if not check_top_level(config) and config.get(BLOCK) == dict(parsed.raw):
@@ -39,14 +39,14 @@ def has_other_block(deepspeed_config: Any, parsed: CompressionConfig) -> bool:
 
 
 def anything_enabled(block: CompressionConfig) -> bool:
-    """Whether the block asks for anything at all."""
+    """Whether the block enables any technique."""
     return bool(block.enabled())
 
 
 def get_compression_config(param_dict: Any) -> dict[str, Any]:
-    """All techniques of a config by name, those that it does not mention as disabled.
+    """All techniques of a config by name; techniques that it does not mention are added as disabled.
 
-    param_dict: a DeepSpeed config (dict or path), or what this function returned before. It is not changed.
+    param_dict: a DeepSpeed config (dict or path), or an earlier result of this function. It is not changed.
     """
     old = [section for section in sections() if section.old]
     if isinstance(param_dict, Mapping) and BLOCK not in param_dict and set(param_dict) & {found.name for found in old}:

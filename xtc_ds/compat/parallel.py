@@ -1,4 +1,4 @@
-"""The old ``mpu`` argument: tensor-parallel layers."""
+"""Check the old ``mpu`` argument for tensor-parallel layers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _CLASSES = ("ColumnParallelLinear", "RowParallelLinear")
 
 
 def refuse_tensor_parallel(model: nn.Module, mpu: Any) -> None:
-    """Raise PlanError if ``model`` holds layers of ``mpu`` that are split over ranks; else ``mpu`` does not matter.
+    """Raise PlanError if ``model`` holds layers of ``mpu`` that are split over ranks; otherwise ``mpu`` is ignored.
 
-    Where each rank holds a part of a layer, no rank sees its groups, rows and heads as a whole.
+    If each rank holds a part of a layer, no rank has whole scale groups, rows and heads.
     """
     if mpu is None:
         return

@@ -1,4 +1,4 @@
-"""Replacing names in modules that belong to others, so that all of it can be taken back."""
+"""Monkeypatch modules of other packages such that all changes can be undone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _remove(module_name: str) -> None:
 
 
 class Patches:
-    """Changes of modules and classes, undone in reverse order."""
+    """A list of changes to modules and classes, which are undone in reverse order."""
 
     def __init__(self) -> None:
         self._undo: list[Callable[[], None]] = []
@@ -31,7 +31,7 @@ class Patches:
         self._undo.append(lambda: delattr(owner, name) if old is _MISSING else setattr(owner, name, old))
 
     def rebind(self, old: Any, new: Any, package: str) -> None:
-        """Replace ``old`` wherever a module outside ``package`` imported it by name."""
+        """Replace ``old`` in all modules outside ``package`` (and ``xtc_ds``) that imported it by name."""
         for module in list(sys.modules.values()):
             names = getattr(module, "__dict__", None)
             known_as = getattr(module, "__name__", "")
@@ -41,10 +41,10 @@ class Patches:
                 self.set(module, name, new)
 
     def module(self, name: str) -> types.ModuleType:
-        """The module called ``name``; where there is none, an empty one that can be imported from now on."""
+        """The module ``name``; if it does not exist, an empty module is created that can be imported from now on."""
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what is left of the library warns that it is gone
+                warnings.simplefilter("ignore")  # DeepSpeed's remaining stubs warn that the library is gone
                 return importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name != name:
@@ -57,6 +57,6 @@ class Patches:
         return module
 
     def undo(self) -> None:
-        """Take everything back."""
+        """Undo all changes."""
         while self._undo:
             self._undo.pop()()

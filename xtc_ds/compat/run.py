@@ -1,4 +1,4 @@
-"""Running an old script, or a module, under ``install()``."""
+"""Run an old script or module after ``install()``."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Runs a script written for deepspeed.compression without a change to it."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run what ``argv`` names as ``__main__``; 2 for wrong usage, else 0 (the script's own exits pass through).
+    """Run the script or module in ``argv`` as ``__main__``. Returns 2 for wrong usage, else 0; its own exits propagate.
 
-    A leading ``--local_rank=N``, which the deepspeed launcher adds, goes to the script.
+    A leading ``--local_rank=N``, which the deepspeed launcher adds, is passed to the script.
     """
     arguments = list(argv)
     launched = [arguments.pop(0)] if arguments and arguments[0].startswith(("--local_rank=", "--local-rank=")) else []
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     if not os.path.isfile(target):
         print(f"xtc_ds.compat: no such script: {target}", file=sys.stderr)  # noqa: T201
         return 2
-    # As python does it for a script: its own folder comes first.
+    # Like python itself, search modules first in the folder of the script.
     sys.path[0] = os.path.dirname(os.path.abspath(target))
     runpy.run_path(target, run_name="__main__")
     return 0

@@ -1,4 +1,4 @@
-"""``compression_scheduler``: the schedule for training loops without a DeepSpeed engine."""
+"""``compression_scheduler``: advance the schedule in training loops without a DeepSpeed engine."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["compression_scheduler"]
 
 
 class compression_scheduler:
-    """Advances the schedule of a model that went through ``init_compression``; an engine does so by itself.
+    """Advances the schedule of a model that went through ``init_compression``. Engines do this on their own.
 
-    ``training_steps``: applied optimizer steps so far. ``weight_quantization_enabled``: whether the weights of some
-    layer are quantized by now, as of the last ``step``.
+    ``training_steps``: number of applied optimizer steps so far. ``weight_quantization_enabled``: whether the weights
+    of any layer were quantized after the last ``step``.
 
-    Raises EngineError if the config asks for something and the model was never compressed, and for an engine that
+    Raises EngineError if the config enables compression but the model was never compressed, and for an engine, which
     advances the schedule already.
     """
 
@@ -35,16 +35,16 @@ class compression_scheduler:
         self.weight_quantization_enabled = False
         if self._enabled() and not any(True for _ in compressed_layers(self.model)):
             raise EngineError("compression_scheduler: the model was never compressed; call init_compression first")
-        # Without a plan all are asked; what finds nothing of its own in the model does nothing.
+        # The plan is not known here, so use all techniques; hooks are no-ops for those that the model does not use.
         self._hooks = TechniqueHooks(self.model, techniques(), lambda: 1.0)
         self._hooks.start()
         self._schedule = CompressionSchedule(self.model)
 
     def step(self, step_zero_check: bool = False) -> None:
-        """Count one applied optimizer step and put in force what the schedule then asks for.
+        """Count one applied optimizer step and activate what the schedule asks for after it.
 
-        To be called behind ``optimizer.step``, by all ranks. snip_momentum expects a loss that is not scaled.
-        step_zero_check: look only, count nothing (before the first forward).
+        All ranks have to call it after ``optimizer.step``. snip_momentum expects a loss that is not scaled.
+        step_zero_check: set the current state without counting a step (before the first forward).
         """
         if not step_zero_check:
             self.training_steps += 1

@@ -1,4 +1,4 @@
-"""``student_initialization``: a shallow student starts from the layers of its teacher."""
+"""``student_initialization``: initialize a shallow student from layers of its teacher."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["check_same_tensors", "student_initialization"]
 
 
 def student_initialization(student_model: Any, teacher_model: Any, deepspeed_config: Any) -> None:
-    """Copy the teacher's chosen layers and modules into a student that has the reduced depth already, in place.
+    """Copy the teacher's selected layers and modules into a student that already has the reduced depth, in place.
 
-    deepspeed_config: dict or path; only its ``layer_reduction`` is read, whether it is enabled or not. Parameters and
-        buffers are copied; those that ZeRO-3 partitions are gathered (a call for all ranks).
+    deepspeed_config: dict or path; only its ``layer_reduction`` block is read, even if it is disabled. Parameters and
+        buffers are copied; those that ZeRO-3 partitions are gathered, so then all ranks have to call this.
 
     Raises ConfigError or PlanError (depth, shapes, names of tensors) before anything is copied.
     """
@@ -47,14 +47,14 @@ def student_initialization(student_model: Any, teacher_model: Any, deepspeed_con
 
 
 def check_same_tensors(student: nn.Module, row: ReductionRow, teacher: nn.Module) -> None:
-    """Raise PlanError unless the student's layers, and the modules named beside them, have the teacher's parameters."""
+    """Raise PlanError unless the student's layers and ``other_module_name`` modules have the teacher's parameters."""
     depth = range(len(row.kept)) if not row.cut else range(row.depth)
     origins = row.kept if not row.cut else tuple(depth)
     pairs = [(f"{row.stack}.{i}", f"{row.stack}.{origin}") for i, origin in zip(depth, origins, strict=True)]
     pairs += [(name, name) for name in row.other_modules or ()]
     problems = []
     for ours, theirs in pairs:
-        # A stack of another name was found by its shape; the copy knows how to follow it.
+        # The teacher's stack has another name and was matched by its shape; the copy handles that.
         if not _has(teacher, theirs):
             if ours == theirs:
                 problems.append(Problem(ours, "the teacher has no such module"))
@@ -72,7 +72,7 @@ def _has(model: nn.Module, name: str) -> bool:
 
 
 def _parameters(module: nn.Module) -> set[str]:
-    """Names of the parameters but for those that compression added (scores of masks)."""
+    """Names of the parameters, without those that compression added (mask scores)."""
     layers = {name for name, layer in module.named_modules() if isinstance(layer, CompressedLayer)}
     names = (name for name, _ in module.named_parameters())
     return {n for n in names if n.rpartition(".")[0] not in layers or n.rpartition(".")[2] in ("weight", "bias")}
