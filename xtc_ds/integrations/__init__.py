@@ -1,7 +1,7 @@
-"""Compression under Hugging Face's Trainer and Accelerate, which call ``deepspeed.initialize`` by themselves.
+"""Compression with Hugging Face's Trainer and Accelerate, both of which call ``deepspeed.initialize`` internally.
 
-``install()`` before anything reads the DeepSpeed config is all they need; ``CompressionCallback`` adds what a Trainer's
-user wants to see and keep.
+They only need ``install()`` to be called before anything reads the DeepSpeed config. ``CompressionCallback`` adds
+logging and the export of the packed model to a Trainer.
 """
 
 from xtc_ds.compat.install import install, uninstall

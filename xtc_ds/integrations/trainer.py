@@ -1,4 +1,4 @@
-"""What compression adds to a run of Hugging Face's Trainer."""
+"""The callback for Hugging Face's Trainer."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["CompressionCallback"]
 
 
 class CompressionCallback(TrainerCallback):  # type: ignore[misc]
-    """Checks that the Trainer's model is compressed, logs bits and distillation losses, writes the packed model.
+    """Checks that the Trainer's model is compressed, logs bits and distillation losses, and exports the packed model.
 
-    export_to: folder that ``export_packed`` writes when training ends, with the Trainer's tokenizer; None: nothing
-        is written. The checkpoints of the Trainer itself hold the weights in training, which are not small.
+    export_to: folder for ``export_packed`` at the end of training, with the Trainer's tokenizer; None: no export. The
+        Trainer's own checkpoints hold the latent weights of training, which are not smaller.
     scores: for the model card, name to value.
 
-    Raises, when training starts, EngineError for a model that is not compressed, and ExportError for a folder that must
+    When training starts, raises EngineError for a model that is not compressed, and ExportError for a folder that must
     not be replaced.
     """
 
@@ -43,7 +43,7 @@ class CompressionCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         logs: dict[str, Any] = kwargs["logs"]
-        if "loss" not in logs:  # an evaluation, or the summary at the end
+        if "loss" not in logs:  # logs of an evaluation, or the summary at the end
             return
         ours = _figures(_engine(kwargs["model"]))
         logs.update(ours)
@@ -68,7 +68,7 @@ def _engine(model: nn.Module) -> Any:
 
 
 def _figures(engine: Any) -> dict[str, float]:
-    """This rank's ``kd_<part>`` of the last step; the bits in force: ``weights_bits_<group>``, ``activations_...``."""
+    """This rank's last losses (``kd_<part>``) and the current bits (``weights_bits_<group>``, ``activations_...``)."""
     figures = {f"kd_{name}": value for name, value in engine.xtc.loss_parts().items()}
     for what, groups in engine.xtc.schedule.bits().items():
         figures |= {f"{what}_bits_{group}": bits for group, bits in groups.items()}
