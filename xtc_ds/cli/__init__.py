@@ -1,4 +1,4 @@
-"""The command line ``xtc-ds``: one module per sub-command, joined in ``main``."""
+"""The command line ``xtc-ds``: one module per sub-command, combined in ``main``."""
 
 from __future__ import annotations
 

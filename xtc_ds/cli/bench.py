@@ -1,4 +1,4 @@
-"""``xtc-ds bench FOLDER``: the time of a packed model beside other engines on this machine."""
+"""``xtc-ds bench FOLDER``: time a packed model and other inference engines on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where tables are printed."""
+"""The console on which tables are printed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ _PIPE_WIDTH = 140
 
 
 def wide_console() -> Console:
-    """A console as wide as the terminal; wide enough for whole names where output goes to a file or pipe."""
+    """A console as wide as the terminal, or 140 columns wide if the output goes to a file or pipe."""
     console = Console()
     return console if console.is_terminal else Console(width=_PIPE_WIDTH)

@@ -1,4 +1,4 @@
-"""``xtc-ds export CHECKPOINT OUT``: from a DeepSpeed checkpoint, or a packed folder, to the files that are shipped."""
+"""``xtc-ds export CHECKPOINT OUT``: convert a DeepSpeed checkpoint or a packed folder to the files to ship."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the files, tell where and how large, and return 0."""
+    """Write the files, print where and how large they are, and return 0."""
     source = _Source.find(arguments)
     out = Path(arguments.out)
     if out.is_dir() and any(out.iterdir()) and not arguments.overwrite:
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class _Source:
-    """What is exported: a packed folder, or the folder of a checkpoint."""
+    """The source of the export: a packed folder, or the folder of a DeepSpeed checkpoint."""
 
     def __init__(self, folder: Path, packed: bool, tokenizers: tuple[Path, ...]) -> None:
         self.folder, self.packed, self.tokenizers = folder, packed, tokenizers
@@ -71,7 +71,7 @@ class _Source:
         folder = Path(arguments.checkpoint)
         if not folder.is_dir():
             raise ExportError(f"{folder}: no such folder")
-        # A run's tokenizer lies beside its teacher and its packed model.
+        # The launcher saves the tokenizer with the teacher and with the packed model.
         beside = (folder, folder / "packed", folder / "teacher", folder.parent / "teacher")
         packed = next((each for each in (folder, folder / "packed") if (each / "config.json").is_file()), None)
         if packed is not None and arguments.tag is None and not list(folder.glob("*_model_states.pt")):
@@ -93,7 +93,7 @@ class _Source:
         return xtc_ds.freeze(model)
 
     def tokenizer(self) -> Any:
-        """The tokenizer that lies with the model, or None."""
+        """The tokenizer saved with the model, or None."""
         found = next((each for each in self.tokenizers if (each / "tokenizer_config.json").is_file()), None)
         if found is None:
             return None
@@ -103,7 +103,7 @@ class _Source:
 
 
 def _write(frozen: nn.Module, out: Path, arguments: argparse.Namespace, tokenizer: Any) -> int:
-    """Bytes of the files."""
+    """Write the files and return their size in bytes."""
     if arguments.format == "packed":
         from xtc_ds.checkpoint.export import export_packed
         from xtc_ds.checkpoint.files import MAX_SHARD_SIZE

@@ -1,4 +1,4 @@
-"""The entry point ``xtc-ds``: picks the sub-command and turns user errors into one clear message."""
+"""The entry point ``xtc-ds``: runs the sub-command and prints user errors as one clear message."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["COMMANDS", "build_parser", "main"]
 
 
 class Command(Protocol):
-    """What a module of a sub-command offers; heavy imports belong into its run function."""
+    """The interface of a sub-command's module; heavy imports belong in its run function."""
 
     def register(self, subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-        """Add a parser whose default ``run`` is a function from the arguments to the exit code."""
+        """Add a parser whose default for ``run`` is a function that takes the arguments and returns the exit code."""
 
 
-# A new sub-command is a module with `register`; import it above and name it here.
+# To add a sub-command, write a module with `register`, import it above and list it here.
 COMMANDS: tuple[Command, ...] = (validate, plan, schema, train, export, inspect, migrate, bench)
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser with all sub-commands; ``--debug`` is taken before and behind the sub-command."""
+    """The parser with all sub-commands; ``--debug`` may be given before or after the sub-command."""
     parser = argparse.ArgumentParser(
         prog="xtc-ds", description="Compress transformers by one JSON block in a DeepSpeed config."
     )
@@ -42,10 +42,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one sub-command and return the exit code: 0 fine, 1 bad input; argparse exits with 2 for wrong usage."""
+    """Run one sub-command and return the exit code: 0 for success, 1 for bad input; argparse exits with 2."""
     words = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in words if not word.startswith("-")), None)
-    if command == "train":  # parses its words itself: a task may have flags of its own
+    if command == "train":  # parses its arguments itself, because a task may have its own flags
         words.remove(command)
         train.run(words)
     arguments = build_parser().parse_args(words)
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"xtc-ds: error: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # The reader (head, a pager) went away; a second failure while Python flushes at exit would print a traceback.
+        # The reader (head, a pager) closed the pipe. Redirect stdout, or Python's flush at exit prints a traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:

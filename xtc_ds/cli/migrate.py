@@ -1,4 +1,4 @@
-"""``xtc-ds migrate OLD [NEW]``: a config of DeepSpeed's own compression library becomes one for xtc_ds."""
+"""``xtc-ds migrate OLD [NEW]``: convert a config of DeepSpeed's own compression library to one for xtc_ds."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the notes (to stderr if the config goes to stdout), write or print the new config, return 0."""
+    """Print the notes (to stderr if the config goes to stdout), write or print the new config, and return 0."""
     text = _text(arguments.old)
     check_placeholders(text, source_name(arguments.old))
     found = migrate_config(read_config(arguments.old), skip=() if arguments.kd else ("kd",))
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _text(source: str) -> str:
-    """The file as text; a config in base64 has no lines to speak of."""
+    """The text of the config file; "{}" if there is no readable file, as for a base64-encoded config."""
     path = Path(source)
     try:
         return path.read_text(encoding="utf-8-sig") if path.is_file() else "{}"

@@ -34,7 +34,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the plan and return 0; errors of the config come before the model is looked at."""
+    """Print the plan and return 0; errors in the config are reported before the model is loaded."""
     from xtc_ds.config import load_config
 
     _, config = load_config(arguments.file)

@@ -1,4 +1,4 @@
-"""``xtc-ds schema``: prints the JSON Schema of the block, or its keys as a table."""
+"""``xtc-ds schema``: print the JSON Schema of the block, or its keys as a table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the schema or the table; always 0."""
+    """Print the schema or the table and return 0."""
     if arguments.markdown:
         print("\n".join(key_table()))
     else:

@@ -1,4 +1,4 @@
-"""``xtc-ds train``: the launcher, in this process or, with flags of DeepSpeed's runner, in as many as they say."""
+"""``xtc-ds train``: run the launcher in this process, or in several processes with flags of DeepSpeed's runner."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _DESCRIPTION = (
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command with all its flags, for the overview and the reference; ``run`` parses them."""
+    """Add the command with all its flags, for ``--help`` and the reference; ``run`` does the actual parsing."""
     what = "fine-tune a teacher, compress and train the student, write the packed model"
-    # Every command gets a --debug flag; the launcher's own stays the same.
+    # "resolve": ``main`` adds --debug to every command, and the launcher has its own flag of that name.
     parser = subparsers.add_parser("train", help=what, description=_DESCRIPTION, conflict_handler="resolve")
     add_flags(parser)
     _add_runner_flags(parser)
 
 
 def run(words: Sequence[str]) -> NoReturn:
-    """Do what the words behind ``xtc-ds train`` say; ends the process."""
+    """Run ``xtc-ds train`` with the arguments ``words``; does not return."""
     parser = argparse.ArgumentParser(prog=_PROG, add_help=False, allow_abbrev=False)
     _add_runner_flags(parser)
     if "-h" in words or "--help" in words:

@@ -1,4 +1,4 @@
-"""``xtc-ds validate FILE...``: every problem of every file on a line of its own."""
+"""``xtc-ds validate FILE...``: print every problem of every file on its own line."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _check(file: str) -> tuple[list[Problem], list[Problem]]:
     try:
         return check_config(file)
     except ConfigError as error:
-        # The name of the file starts the line already.
+        # The line already starts with the file name.
         return [Problem("" if item.path == file else item.path, item.message) for item in error.problems], []
 
 
