@@ -1,7 +1,7 @@
 """Extreme compression of transformers, driven by one block in a DeepSpeed config.
 
-The names below are the public API; they are imported on first use, so that ``xtc-ds validate`` starts
-without torch. Importing the package makes ``transformers`` able to load packed checkpoints.
+The names below are the public API. They are imported on first use, so that ``xtc-ds validate`` starts without torch.
+Importing the package also enables ``transformers`` to load packed checkpoints.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from xtc_ds.checkpoint.load import load, load_into
     from xtc_ds.config import CompressionConfig, load_config, parse_block, schema
 
-    # From where they are defined: rooms have modules of the same names.
+    # Imported from the defining modules, because packages contain modules with the same names.
     from xtc_ds.distillation.teacher import load_teacher
     from xtc_ds.engine import snapshot
     from xtc_ds.engine.initialize import initialize
@@ -89,9 +89,9 @@ def __getattr__(name: str) -> Any:
 
 
 def _register_quantizer(module: Any) -> None:
-    # Registers itself when it is run; it may be what is being imported just now.
+    # The module registers the quantizer when it runs; it may itself be in the middle of being imported.
     importlib.import_module("xtc_ds.checkpoint.hf_quantizer")
 
 
-# transformers finds quantizers only in its own table: add ours as soon as that table exists.
+# transformers looks quantizers up in its own table, so add ours as soon as that table exists.
 wrapt.register_post_import_hook(_register_quantizer, "transformers.quantizers.auto")

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all: they are written beside their place and then renamed."""
+"""Write files and folders atomically: to a temporary place beside the target, which is then renamed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["whole_file", "whole_folder", "write_whole_text"]
 
 @contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
-    """A new, empty file to write to; it takes the place of ``target`` when the block ends without an error.
+    """Context manager: an empty temporary file that replaces ``target`` when the block ends without an error.
 
-    The file has the permissions of any new file. Raises OSError where it cannot be written; what lay at ``target``
-    stays then.
+    The file gets the permissions of a normal new file. Raises OSError if it cannot be written; then ``target`` is left
+    unchanged.
     """
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
     os.close(handle)
@@ -32,17 +32,17 @@ def whole_file(target: Path) -> Iterator[Path]:
 
 
 def write_whole_text(target: Path, text: str) -> None:
-    """Write ``text`` as UTF-8. Raises OSError where the file cannot be written; what lay at ``target`` stays then."""
+    """Write ``text`` as UTF-8, atomically. Raises OSError if that fails; then ``target`` is left unchanged."""
     with whole_file(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """A new, empty folder to write to; it takes the place of ``target`` when the block ends without an error.
+    """Context manager: an empty temporary folder that replaces ``target`` when the block ends without an error.
 
-    A folder that lies at ``target`` is replaced, with all that is in it. The new one and its files have the
-    permissions of any new ones. Raises OSError where it cannot be written; what lay at ``target`` stays then.
+    An existing folder ``target`` is replaced with all its content. The new folder and its files get the permissions of
+    normal new ones. Raises OSError if it cannot be written; then ``target`` is left unchanged.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -55,7 +55,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 
 def _share(folder: Path) -> None:
-    # Temporary folders, and the files of some libraries, are their owner's alone.
+    # Only the owner may read temporary folders, and the files that some libraries write.
     mask = _umask()
     folder.chmod(0o777 & ~mask)
     for file in folder.rglob("*"):
@@ -79,7 +79,7 @@ def _put_in_place(temporary: Path, target: Path) -> None:
 
 
 def _umask() -> int:
-    # It can only be read by setting it.
+    # The umask can only be read by setting it.
     mask = os.umask(0)
     os.umask(mask)
     return mask

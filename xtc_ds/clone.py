@@ -1,4 +1,4 @@
-"""Copying the structure of a model without its data, hooks and engine."""
+"""Copy the structure of a model without its data, hooks and engine."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["clone_model"]
 
 M = TypeVar("M", bound=nn.Module)
 
-# Attributes that a training engine leaves on modules; a copy must not hold the engine.
+# Attributes that DeepSpeed's engine sets on modules; a copy must not refer to the engine.
 _ENGINE_PREFIXES = ("ds_", "_external_params", "pre_bwd_fn", "post_bwd_fn", "applied_pre_backward")
-# What accelerate's hooks put in front of a module's forward; it holds the module itself.
+# Attributes that accelerate sets when it wraps a module's forward; they refer to the original module.
 _ACCELERATE = {"_hf_hook", "_old_forward", "forward"}
 
 
@@ -25,16 +25,15 @@ def clone_model(
     replace: Callable[[str, nn.Module], nn.Module | None] = lambda name, module: None,
     skip: Callable[[str], bool] = lambda name: False,
 ) -> M:
-    """A model of the same classes and attributes whose tensors come from ``tensor(old, stored)``.
+    """Return a model of the same classes and attributes, whose tensors come from ``tensor(old, stored)``.
 
-    ``stored`` is False for buffers that no state dict holds.
-    ``replace(name, module)`` may give another module for one of them; children named so that ``skip`` says
-    yes are left out. Shared modules and parameters stay shared. Hooks are not copied. ``tensor`` may gather
-    a partitioned parameter, so the walk is in the same order on all ranks.
+    ``stored`` is False for non-persistent buffers. ``replace(name, module)`` returns a module to use instead of a copy,
+    or None. Children for which ``skip(name)`` is True are left out. Shared modules and parameters stay shared. Hooks
+    are not copied. All ranks visit modules in the same order, so ``tensor`` may gather partitioned parameters.
     """
     cloner = _Cloner(tensor, replace, skip)
     result = cloner.module("", model)
-    # Layers that hold another one beside the module tree.
+    # Update layers that refer to other modules outside the module tree.
     for module in cloner.modules.values():
         if hasattr(module, "follow_copies"):
             module.follow_copies(cloner.modules)  # type: ignore[operator]
@@ -95,7 +94,7 @@ def _attribute(key: str, value: Any, old: nn.Module, new: nn.Module) -> Any:
     if "hooks" in key and isinstance(value, dict):
         return OrderedDict()
     if key == "_compiled_call_impl":
-        return None  # it would call the old module
+        return None  # the compiled call would run the old module
     if isinstance(value, MethodType) and value.__self__ is old:
         return MethodType(value.__func__, new)
     return value

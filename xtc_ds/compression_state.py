@@ -1,7 +1,7 @@
-"""What a model knows of its compression: one typed object on the model, read and written by the functions here.
+"""The compression state of a model: one typed object stored on the model, accessed through the functions here.
 
-The object is immutable, so that a copy of the model may share it; a change puts another one in its place. It is no
-part of the state dict. ``copy.deepcopy``, ``clone_model`` and pickles keep it.
+The object is immutable, so that copies of the model can share it; a change replaces it. It is not part of the state
+dict. ``copy.deepcopy``, ``clone_model`` and pickling keep it.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ _ATTRIBUTE = "_xtc_compression_state"
 
 
 class InitCompression:
-    """That a model went through ``init_compression``: the plan that was carried out, and the loss that was attached.
+    """The record that a model went through ``init_compression``: the plan carried out and the attached distiller.
 
-    Copies and pickles keep the plan only: they know nothing of the teacher.
+    Pickles and deep copies keep only the plan.
     """
 
     def __init__(self, plan: CompressionPlan, distiller: object | None = None) -> None:
         self.plan = plan
-        # The student's hooks hold it; a second reference would keep the teacher alive in copies.
+        # A weak reference: the student's hooks hold the distiller; another one would keep the teacher alive in copies.
         self._distiller = None if distiller is None else weakref.ref(distiller)
 
     @property
     def distiller(self) -> Any:
-        """The attached distillation loss; None without distillation."""
+        """The attached distiller; None without distillation."""
         return None if self._distiller is None else self._distiller()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -43,13 +43,13 @@ class InitCompression:
 
 @dataclass(frozen=True)
 class CompressionState:
-    """The defaults are those of a plain model.
+    """The state of one model; the defaults describe a model without compression.
 
-    float_dtype: name of the type in which scales and leftover floats are stored.
-    about: what the model card tells, such as ``original_bytes``, "base_model" and ``scores``; plain data.
-    frozen: whether ``freeze`` made the model, or its file did.
-    shrinkage: what pruning made smaller than the model's own config says.
-    init_compression: of a model that went through the function of that name.
+    float_dtype: name of the dtype in which scales and the remaining float tensors are stored.
+    about: facts for the model card, such as ``original_bytes``, "base_model" and ``scores``; plain data.
+    frozen: whether the model was made by ``freeze`` or loaded from a packed checkpoint.
+    shrinkage: which modules pruning made smaller than the model's own config says.
+    init_compression: the record of ``init_compression``, if the model went through it.
     """
 
     float_dtype: str = "float32"
@@ -60,11 +60,11 @@ class CompressionState:
 
 
 def state_of(model: nn.Module) -> CompressionState:
-    """The state of a model; that of a plain model where nothing was noted."""
+    """The state of a model; the defaults if none was set."""
     state: CompressionState | None = model.__dict__.get(_ATTRIBUTE)
     return CompressionState() if state is None else state
 
 
 def update_state(model: nn.Module, **changes: Any) -> None:
-    """Change fields of a model's state; see ``CompressionState``."""
+    """Set fields of a model's state; see ``CompressionState``."""
     model.__dict__[_ATTRIBUTE] = replace(state_of(model), **changes)

@@ -25,7 +25,10 @@ def world_size() -> int:
 
 
 def on_rank_zero(work: Callable[[], T]) -> T:
-    """Run ``work`` on rank 0 while the others wait; all get its result, or raise its error."""
+    """Run ``work`` on rank 0 while the others wait; returns its result, or raises its error, on all ranks.
+
+    With several ranks, errors other than XtcError are raised as RuntimeError, and all ranks have to call this.
+    """
     if world_size() == 1:
         return work()
     outcome: list[object] = [None, None]
@@ -34,7 +37,7 @@ def on_rank_zero(work: Callable[[], T]) -> T:
             outcome[0] = work()
         except XtcError as error:
             outcome[1] = error
-        except Exception as error:  # the other ranks must not wait for ever
+        except Exception as error:  # the other ranks must not wait forever
             outcome[1] = RuntimeError(f"rank 0 failed: {error!r}")
     dist.broadcast_object_list(outcome, src=0)
     if outcome[1] is not None:

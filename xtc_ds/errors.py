@@ -1,7 +1,7 @@
 """Named errors for everything a user can cause.
 
-Each error carries a message that says where the mistake is, what was found and
-how to mend it. Internal invariants use ``assert`` instead and never reach users.
+Each error message says where the mistake is, what was found and how to fix it. Internal invariants use ``assert``
+instead and never reach users.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake: the place (a JSON key path or a module name) and what is wrong there."""
+    """One mistake: its place (a JSON key path or a module name) and what is wrong there."""
 
     path: str
     message: str

@@ -1,7 +1,7 @@
-"""Which technique packages there are: the built-in ones by name, and those that other distributions bring.
+"""Find technique packages: the built-in ones by name, and those that other distributions provide.
 
-A technique is a package whose modules are imported only when they are needed: ``config`` (its piece of the block;
-without torch) and the modules that compute. Another distribution adds one with an entry point::
+A technique is a package whose modules are imported only when they are needed: ``config`` (its section of the config
+block; must not import torch) and the modules that compute. Another distribution adds one with an entry point::
 
     [project.entry-points."xtc_ds.techniques"]
     my_technique = "my_package.my_technique"
@@ -25,7 +25,7 @@ __all__ = [
     "register_entry_points",
 ]
 
-# In the order in which they stand in the schema and the documentation. A new technique is one line here.
+# In the order of the schema and the documentation. A new built-in technique is one line here.
 BUILT_IN_TECHNIQUES = (
     "layer_reduction",
     "weight_quantization",
@@ -43,20 +43,20 @@ TECHNIQUE_ENTRY_POINTS = "xtc_ds.techniques"
 
 @cache
 def _all_entry_points() -> Any:
-    return entry_points()  # reads a file of every installed distribution
+    return entry_points()  # slow: reads a file of every installed distribution
 
 
 def entry_points_of(group: str) -> tuple[EntryPoint, ...]:
-    """What installed distributions bring to ``group``."""
+    """The entry points that installed distributions declare in ``group``."""
     return tuple(_all_entry_points().select(group=group))
 
 
 @cache
 def import_from_techniques(module: str) -> None:
-    """Import ``module`` of every technique package that has one, so that it registers what it defines.
+    """Import the submodule ``module`` of every technique package that has it, so that it registers its definitions.
 
-    A technique of another distribution may also be a single module, which is then imported whatever is asked for.
-    Raises ConfigError, which names the entry point, where one cannot be imported.
+    A technique of another distribution may also be a single module, which is then always imported. Raises ConfigError,
+    which names the entry point, if one cannot be imported.
     """
     for name in BUILT_IN_TECHNIQUES:
         _import_part(f"xtc_ds.techniques.{name}", module)
@@ -76,9 +76,9 @@ def _import_part(package: str, module: str) -> None:
 
 @cache
 def register_entry_points(group: str) -> None:
-    """Call every function that other distributions name in the entry-point group, so that it registers what they have.
+    """Call every function in the entry-point group ``group``, so that it registers what its distribution provides.
 
-    Raises ConfigError, which names the entry point, where one cannot be imported.
+    Raises ConfigError, which names the entry point, if one cannot be imported.
     """
     for entry in entry_points_of(group):
         try:

@@ -1,7 +1,7 @@
-"""The weight formats that a config can ask for by name: what is known of them without torch.
+"""The weight formats that a config can select by name: the facts that are needed without torch.
 
-A new format is a file in ``formats/`` and a line here. Another distribution registers its
-choices in a function that it names in the entry-point group ``xtc_ds.formats``.
+A new built-in format is a file in ``formats/`` and a line here. Another distribution registers its choices in a
+function that it declares in the entry-point group ``xtc_ds.formats``.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ FORMAT_ENTRY_POINTS = "xtc_ds.formats"
 
 @dataclass(frozen=True)
 class FormatChoice:
-    """A value of the key ``format``.
+    """An allowed value of the config key ``format``.
 
-    target_bits: what it can code.
-    module: the module with its ``FORMATS``, a tuple of weight formats; imported when a format is looked for by name.
-    learned: whether training learns what codes stand for; there is no grid then, to which weights could be rounded at
-        random.
-    symmetric_only: whether an asymmetric ``quantization_type`` does not fit it.
+    target_bits: the values of ``target_bits`` that it supports.
+    module: the module with its ``FORMATS``, a tuple of weight formats; imported when a format is looked up by name.
+    learned: whether the values of the codes are trained; then there is no grid for stochastic rounding.
+    symmetric_only: whether asymmetric ``quantization_type`` is not supported.
     text: a sentence about it for the documentation of the key.
-    keys: a frozen dataclass of further keys of ``params``, made by ``xtc_ds.config.keys.key`` with scope "params".
+    keys: a frozen dataclass of additional keys of ``params``, made by ``xtc_ds.config.keys.key`` with scope "params".
     """
 
     name: str
@@ -41,18 +40,18 @@ _CHOICES: dict[str, FormatChoice] = {}
 
 
 def register_format_choice(choice: FormatChoice) -> None:
-    """Let configs ask for a format."""
+    """Add a format that configs can select."""
     assert choice.name not in _CHOICES, f"format '{choice.name}' is registered twice"
     _CHOICES[choice.name] = choice
 
 
 def format_choice(name: str) -> FormatChoice | None:
-    """The choice of that name; None for "auto"."""
+    """The choice called ``name``; None for "auto" and unknown names."""
     return next((choice for choice in format_choices() if choice.name == name), None)
 
 
 def format_choices() -> tuple[FormatChoice, ...]:
-    """All choices but "auto", which follows the bits."""
+    """All choices; "auto", which selects one by ``target_bits``, is not among them."""
     register_entry_points(FORMAT_ENTRY_POINTS)
     return tuple(_CHOICES.values())
 

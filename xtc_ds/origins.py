@@ -1,4 +1,4 @@
-"""Where a model comes from, as the Hugging Face hub names it."""
+"""Find the Hugging Face hub ids from which models were loaded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["hub_id", "origins"]
 
 
 def hub_id(name: object) -> str | None:
-    """``name`` where it is the id of a repository on the hub ("user/name") and not a path on this machine."""
+    """``name`` if it is the id of a repository on the hub ("user/name") and not an existing local path; else None."""
     if not isinstance(name, str) or name.count("/") != 1 or Path(name).exists():
         return None
     try:
@@ -23,7 +23,7 @@ def hub_id(name: object) -> str | None:
 
 
 def origins(model: nn.Module, teacher: nn.Module | None) -> dict[str, str]:
-    """The hub's ids of what the model was loaded from and of its teacher, where they have one."""
+    """The hub ids of the model ("base_model") and of its teacher ("teacher"); left out if there is none."""
     found = {}
     for key, module in (("base_model", model), ("teacher", teacher)):
         name = hub_id(getattr(getattr(module, "config", None), "_name_or_path", None))

@@ -1,4 +1,4 @@
-"""``make_plan`` and ``compress``: plan, then rewrite the model in place."""
+"""``make_plan`` and ``compress``: make a plan, then rewrite the model in place."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["apply_plan", "compress", "make_plan"]
 
 
 def make_plan(model: nn.Module, config: CompressionConfig, teacher: nn.Module | None = None) -> CompressionPlan:
-    """Resolve every pattern of ``config`` against ``model``. Neither is touched; meta and ZeRO-3 models will do.
+    """Resolve every pattern of ``config`` against ``model``. Neither is changed; meta and ZeRO-3 models are allowed.
 
     Raises PlanError with all problems at once: a pattern that matches nothing, a module in two groups, a
-    group count that does not divide, a module that must not be compressed, tied weights treated unequally.
+    group count that does not divide the rows, a module that must not be compressed, tied weights treated differently.
     """
     return plan_techniques(techniques(), model, config, teacher)
 
@@ -33,11 +33,11 @@ def compress(
     config: CompressionConfig | Mapping[str, Any] | str | os.PathLike[str],
     teacher: nn.Module | None = None,
 ) -> CompressionPlan:
-    """Rewrite ``model`` in place as ``config`` says and return the plan that was carried out.
+    """Compress ``model`` in place as configured and return the plan that was carried out.
 
     config: a DeepSpeed config with a ``compression_training`` block (dict, JSON or HJSON file), or the
         parsed block.
-    teacher: where layer reduction takes its weights from; by default the model itself.
+    teacher: the model from which layer reduction copies weights; by default the model itself.
 
     Raises ConfigError or PlanError, listing every problem, before anything is changed.
     """
@@ -48,7 +48,7 @@ def compress(
 
 
 def apply_plan(model: nn.Module, plan: CompressionPlan, teacher: nn.Module | None = None) -> None:
-    """Carry out a plan made for this model; schedules stand at step 0 afterwards."""
+    """Carry out a plan made for this model, in place; its schedules are at step 0 afterwards."""
     for technique in techniques():
         if rows := plan.rows.get(technique.name):
             technique.apply(model, rows, teacher)

@@ -1,6 +1,6 @@
-"""ZeRO-3 partitions parameters over the ranks: their true sizes, and contexts that make them whole for a moment.
+"""Parameters partitioned by ZeRO-3: their full sizes, and context managers that gather them temporarily.
 
-Without ZeRO-3 the contexts do nothing. All ranks must enter them in the same order.
+Without ZeRO-3 the context managers are no-ops. All ranks must enter them in the same order.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["full_numel", "full_shape", "gathered", "is_partitioned", "modifiable
 
 
 def full_shape(parameter: Tensor) -> tuple[int, ...]:
-    """The shape of the whole parameter; ``zero.Init`` leaves the tensor itself empty and keeps it in ``ds_shape``."""
+    """The shape of the whole parameter; ``zero.Init`` leaves the tensor empty and stores its shape in ``ds_shape``."""
     return tuple(getattr(parameter, "ds_shape", parameter.shape))
 
 
@@ -30,14 +30,14 @@ def is_partitioned(tensor: Tensor) -> bool:
 
 @contextmanager
 def gathered(tensors: Iterable[Tensor]) -> Iterator[None]:
-    """Read whole parameters inside; writes are lost."""
+    """Gather whole parameters for reading; writes are discarded."""
     with _gather(tensors, None):
         yield
 
 
 @contextmanager
 def modifiable(tensors: Iterable[Tensor]) -> Iterator[None]:
-    """Read and write whole parameters inside; what rank 0 wrote is sent to all."""
+    """Gather whole parameters for reading and writing; the values of rank 0 are sent to all ranks at the end."""
     with _gather(tensors, 0):
         yield
 
