@@ -1,4 +1,4 @@
-"""The layers of a frozen model, which hold packed codes and compute from them, and the fused encoder."""
+"""The layers of a frozen model, which store packed codes and compute with them, and the fused encoder."""
 
 from __future__ import annotations
 

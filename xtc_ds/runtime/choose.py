@@ -1,4 +1,4 @@
-"""How a model with packed layers computes."""
+"""Sets the runtime of a model with packed layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["check_runtime", "set_runtime"]
 
 
 def check_runtime(runtime: str) -> None:
-    """Raise ExportError where there is no such runtime."""
+    """Raise ExportError if ``runtime`` is not the name of a runtime."""
     if runtime not in RUNTIMES:
         raise ExportError(f"runtime: found {runtime!r}, expected one of: {', '.join(RUNTIMES)}")
 
@@ -21,12 +21,12 @@ def set_runtime(model: nn.Module, runtime: str) -> None:
     """Choose how a model with packed layers computes.
 
     "packed": weights stay packed in memory, as small as in the file.
-    "unpacked": they are unpacked once, to int8 where codes are multiplied with codes and to floats elsewhere; the same
-        results, bit for bit.
-    "fused": as "packed"; encoders of BERT's class also attend, normalize and activate on the native kernel, which
-        gives the same up to the rounding of floats.
+    "unpacked": weights are unpacked once, to int8 for layers that multiply codes with codes and to floats for others;
+        results are bit-identical to "packed".
+    "fused": like "packed", but BERT-like encoders also run attention, layer normalization and GELU on the native
+        kernel; results are equal up to float rounding.
 
-    Raises ExportError for another name.
+    Raises ExportError for any other name.
     """
     check_runtime(runtime)
     for module in model.modules():

@@ -1,4 +1,4 @@
-"""Which backend computes each layer of a frozen model, and why the faster ones do not."""
+"""Reports which backend computes each layer of a frozen model, and why faster backends are not used."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class KernelUse:
     layers: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
+        """The same as JSON-compatible data."""
         passed_over = [{"backend": name, "reason": reason} for name, reason in self.passed_over]
         return asdict(self) | {"passed_over": passed_over, "layers": list(self.layers)}
 
@@ -45,10 +45,10 @@ class KernelUse:
 def explain_kernels(
     specs: Mapping[str, PackedSpec], inputs: Inputs, runtime: str = "packed", model: nn.Module | None = None
 ) -> list[KernelUse]:
-    """What computes the layers of a frozen model on this machine, equal ones together, in order.
+    """The backends that compute the layers of a frozen model on this machine; layers with equal entries are merged.
 
-    specs: the packed layers by name. inputs: where the model would run, and the type of its floats.
-    runtime: see ``set_runtime``. model: whose encoder layers "fused" looks at; it needs no values.
+    specs: the packed layers by name, in order. inputs: the device and float dtype that the model would run with.
+    runtime: see ``set_runtime``. model: searched for encoder layers if the runtime is "fused"; it may be on "meta".
     """
     found: dict[KernelUse, list[str]] = {}
     for name, spec in specs.items():

@@ -1,7 +1,7 @@
-"""Encoders of BERT's class with attention, GELU and layer normalization on the native kernel.
+"""BERT-like encoders with attention, GELU and layer normalization on the native kernel.
 
-The results are those of torch up to the rounding of floats; where the kernel cannot be used (training, tracing, other
-dtypes, other processors), the modules do what they did before.
+Results equal those of torch up to float rounding. If the kernel cannot be used (training, tracing, other dtypes, other
+processors), the modules run their original forward.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from xtc_ds.runtime.packed import PackedLayer
 
 __all__ = ["encoder_layers", "fuse", "unfuse"]
 
-# Classes whose forward is LayerNorm(dropout(dense(x)) + residual); matched by name: transformers makes copies.
+# Classes whose forward is LayerNorm(dropout(dense(x)) + residual). Matched by name, as transformers copies them for
+# each model type.
 _OUTPUTS = ("SelfOutput", "Output")
 _MODELS = ("Bert", "Roberta", "XLMRoberta", "Electra", "Camembert", "BertGeneration")
 
 
 class _FusedGelu:
-    """Mixin over transformers' GELUActivation."""
+    """Mixin for transformers' GELUActivation that runs on the native kernel, in place."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not _usable(x):
@@ -35,7 +36,7 @@ class _FusedGelu:
 
 
 class _FusedOutput:
-    """Mixin over a block's output: what the linear layer gives is written over with the normalized sum."""
+    """Mixin for a block's output module: computes the normalized residual sum in place in the linear layer's output."""
 
     dense: nn.Module
     LayerNorm: nn.LayerNorm
@@ -62,9 +63,9 @@ def _usable(*tensors: Tensor) -> bool:
 
 
 def fuse(model: nn.Module, kinds: tuple[type[nn.Module], ...] = (PackedLayer,)) -> None:
-    """Let an encoder use the kernel where it can; modules of other kinds stay as they are.
+    """Make an encoder use the native kernel where possible, by changing the classes of modules in place.
 
-    kinds: of the linear layers before, whose outputs may be written over.
+    kinds: classes of linear layers whose outputs may be overwritten; modules that follow other layers are not changed.
     """
     for module in list(model.modules()):
         name = type(module).__name__
@@ -74,7 +75,7 @@ def fuse(model: nn.Module, kinds: tuple[type[nn.Module], ...] = (PackedLayer,)) 
             act = getattr(module, "intermediate_act_fn", None)
             if is_gelu(act):
                 _mix(act, _FusedGelu)
-    for _, module in list(encoder_layers(model)):  # once their parts are fused
+    for _, module in list(encoder_layers(model)):  # after their submodules are fused
         if no_whole_layer(module) is None:
             _mix(module, FusedLayer)
     for module in list(model.modules()):
@@ -93,7 +94,7 @@ def fuse(model: nn.Module, kinds: tuple[type[nn.Module], ...] = (PackedLayer,)) 
 
 
 def encoder_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """(name, module) of the layers of encoders of BERT's class."""
+    """(name, module) of each layer of BERT-like encoders in ``model``."""
     names = [model_type + "Layer" for model_type in _MODELS]
     for name, module in model.named_modules():
         if type(module).__name__ in names:
@@ -101,7 +102,7 @@ def encoder_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def unfuse(model: nn.Module) -> None:
-    """The opposite of ``fuse``."""
+    """Undo ``fuse``."""
     for module in model.modules():
         if isinstance(module, _FusedGelu | _FusedOutput | FusedLayer | FusedEncoder):
             module.__dict__.pop(KEPT, None)
@@ -120,7 +121,7 @@ _classes: dict[tuple[type, type], type] = {}
 
 def _mixed(mixin: type, base: type) -> type:
     if (mixin, base) not in _classes:
-        # Copies and pickles find the way back through the two that are importable.
+        # The made class cannot be imported by name, so copies and pickles rebuild it from its two bases.
         body: dict[str, Any] = {"__module__": base.__module__, "__reduce_ex__": _reduce}
         _classes[mixin, base] = new_class(base.__name__, (mixin, base), exec_body=lambda space: space.update(body))
     return _classes[mixin, base]

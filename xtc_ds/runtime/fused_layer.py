@@ -1,7 +1,7 @@
-"""Whole layers, and whole encoders, of BERT's class in one call of the native kernel.
+"""Whole layers of BERT-like encoders, and whole encoders, in one call of the native kernel.
 
-The modules stay as they are and are asked each time: where one of them has hooks, trains, was replaced or holds what
-the kernel does not take, the layer runs module by module.
+The submodules are checked on every call. If one of them has hooks, is in training mode, was replaced or holds something
+that the kernel does not support, the layer runs module by module.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from xtc_ds.runtime.linear import PackedLinear
 
 __all__ = ["KEPT", "FusedEncoder", "FusedLayer", "encoder_spec", "is_gelu", "no_whole_layer"]
 
-# Where a layer keeps what was made of its parts: neither copied nor saved.
+# Attribute in which a layer caches the bound kernel layer; it is neither copied nor saved.
 KEPT = "_xtc_ds_native"
-# Fewer tokens are faster one product after the other; more keys need too much memory.
+# With fewer tokens, running module by module is faster; with more keys, the kernel needs too much memory.
 _FEWEST_TOKENS, _MOST_KEYS = 16, 1024
-# Submodules: the products, the normalized sums, and what else must have nothing of its own to do.
+# Paths of submodules: linear layers, layer norms, attention and activation, and others that must be without hooks.
 _LINEARS = (
     ("attention", "self", "query"), ("attention", "self", "key"), ("attention", "self", "value"),
     ("attention", "output", "dense"), ("intermediate", "dense"), ("output", "dense"),
@@ -42,7 +42,7 @@ _EXTRAS = ("position_bias", "cache", "softcap")
 
 
 class FusedLayer:
-    """Mixin over a layer of an encoder."""
+    """Mixin for an encoder layer: runs it in one call of the kernel if possible."""
 
     def forward(
         self,
@@ -63,7 +63,7 @@ class FusedLayer:
 
 
 class FusedEncoder:
-    """Mixin over the stack of the layers."""
+    """Mixin for the stack of encoder layers: runs all of them in one call of the kernel if possible."""
 
     layer: nn.ModuleList
 
@@ -92,7 +92,7 @@ class FusedEncoder:
 
 
 def no_whole_layer(layer: nn.Module) -> str | None:
-    """Why the kernel does not know a layer's parts; None where it does."""
+    """Why the kernel does not support the structure of a layer; None if it does."""
     try:
         linears, norms = [_part(layer, path) for path in _LINEARS], [_part(layer, path) for path in _NORMS]
         act, *_ = [_part(layer, path) for path in (_ACTIVATION, *_OTHERS)]
@@ -108,13 +108,13 @@ def no_whole_layer(layer: nn.Module) -> str | None:
 
 
 def encoder_spec(layer: nn.Module) -> EncoderSpec:
-    """What the kernels are told of a layer whose parts are known."""
+    """The kernel specification of a layer; ``no_whole_layer`` must have returned None."""
     linears = tuple(_part(layer, path).spec.product() for path in _LINEARS)
     return EncoderSpec(linears, _part(layer, _ATTENTION).num_attention_heads)
 
 
 def is_gelu(act: Any) -> TypeGuard[nn.Module]:
-    """Whether a module is transformers' exact GELU, as it is or fused."""
+    """Whether a module is transformers' exact (not approximated) GELU, original or fused."""
     named = isinstance(act, nn.Module) and type(act).__name__ == "GELUActivation"
     return named and getattr(act, "act", None) is nn.functional.gelu
 
@@ -126,7 +126,7 @@ def _part(layer: Any, path: tuple[str, ...]) -> Any:
 
 
 def _fits(x: Tensor, mask: Tensor | None, kwargs: dict[str, Any]) -> bool:
-    """Whether the kernel takes such an input and nobody watches the modules."""
+    """Whether the kernel supports this input and mask, nothing is being compiled, and no global hooks are set."""
     if torch.compiler.is_compiling() or x.dim() != 3 or torch_module._has_any_global_hook():  # type: ignore[no-untyped-call]
         return False
     B, T, _ = x.shape
@@ -155,7 +155,7 @@ def _all_native(layers: nn.ModuleList) -> list[EncoderLayer] | None:
 
 
 def _native(layer: Any) -> EncoderLayer | None:
-    """A layer as the kernel takes it; None where it must not or cannot compute it now."""
+    """The bound kernel layer, cached; None if the kernel cannot or must not compute this layer now."""
     linears, norms = [_part(layer, path) for path in _LINEARS], [_part(layer, path) for path in _NORMS]
     others = [_part(layer, path) for path in _OTHERS]
     attention = _part(layer, _ATTENTION)
@@ -163,7 +163,7 @@ def _native(layer: Any) -> EncoderLayer | None:
     if (
         layer.training
         or any(_is_watched(module) for module in (*linears, *norms, *others, act))
-        # transformers' own hook collects the weights of the attention, which this one does not give anyway.
+        # transformers' own hook only collects attention weights, which the fused attention does not return anyway.
         or _is_watched(attention, "transformers.utils.output_capturing")
         or attention.config._attn_implementation != FUSED_ATTENTION
         or attention.is_causal
@@ -185,13 +185,16 @@ def _native(layer: Any) -> EncoderLayer | None:
         bound = choose(ENCODER, spec, Inputs(torch.device("cpu"))).backend.bind(spec)
         if bound is not None and None not in tiled and bound.shares_input(tiled):
             native = bound(tiled, values, heads, attention.scaling, (norms[0].eps, norms[1].eps))
-        # What is told apart by its address is kept, so that nothing else can get that address.
+        # The key contains ids of these objects; keeping them alive ensures that no other object gets the same id.
         kept = layer.__dict__[KEPT] = (key, tiled, native)
     return kept[2]
 
 
 def _is_watched(module: nn.Module, but_by: str = "") -> bool:
-    """Whether a module would do something else beside its part, or somebody waits for its output."""
+    """Whether a module is in training mode or has hooks, so that its own forward must run.
+
+    but_by: module name of forward hooks that are ignored.
+    """
     if module.training or module._forward_pre_hooks:
         return True
     return any(getattr(hook, "__module__", "") != but_by for hook in module._forward_hooks.values())

@@ -1,4 +1,4 @@
-"""What the layers of a frozen model share: a stored weight, and what is kept of it once it is used."""
+"""The base class of the layers of a frozen model: a stored weight, and a cache of what is computed from it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from xtc_ds.storage import Coded, Dense, Masked, Sparse, StoredWeight
 
 __all__ = ["RUNTIMES", "PackedLayer", "PackedSpec", "share_packed_tensors", "share_tensor", "weight_identity"]
 
-# See set_runtime.
+# Explained in set_runtime.
 RUNTIMES = ("packed", "unpacked", "fused")
 
 
 @dataclass(frozen=True)
 class PackedSpec:
-    """All that is needed, beside the tensors, to rebuild one packed layer.
+    """Everything besides the tensors that is needed to rebuild a packed layer.
 
-    kind: which class of packed layers it is, such as "linear" (see ``xtc_ds.layer_kinds``).
-    weight: how the weight is stored, shape (O, I); (O, I / groups, kH, kW) of a convolution.
+    kind: the kind of packed layer, such as "linear" (see ``xtc_ds.layer_kinds``).
+    weight: how the weight is stored; shape (O, I), or (O, I / groups, kH, kW) for a convolution.
+    activation: how the input is quantized; None if it is not.
     """
 
     kind: str
@@ -39,18 +40,18 @@ class PackedSpec:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the weight, outputs first."""
+        """Shape of the weight, outputs first."""
         return self.weight.shape
 
     @property
     def coded(self) -> Coded | None:
-        """The codes that kernels multiply, of all weights or of those that are not pruned; None: there are none."""
+        """How the codes are stored (of all weights, or of those not pruned); None if the weight has no codes."""
         around = self.weight.around if isinstance(self.weight, Masked | Sparse) else self.weight
         return around if isinstance(around, Coded) else None
 
     @property
     def format(self) -> str | None:
-        """Name of the weight format; None where the weight is not made of codes."""
+        """Name of the weight format; None if the weight is not stored as codes."""
         return None if self.coded is None else self.coded.format.name
 
     @property
@@ -62,21 +63,21 @@ class PackedSpec:
 
     @property
     def grouping(self) -> Grouping:
-        """Which weights share the parts of the format."""
+        """Which weights share the parts of the format, such as scales."""
         return Grouping() if self.coded is None else self.coded.grouping
 
     @property
     def masked(self) -> bool:
-        """Whether a mask hides what codes of pruned weights stand for."""
+        """Whether the format has no code for zero, so that a mask sets pruned weights to zero."""
         return isinstance(self.weight, Masked) or (isinstance(self.weight, Sparse) and self.weight.around.needs_mask)
 
     @property
     def sparse(self) -> Sparse | None:
-        """The weight where pruned weights are left out."""
+        """The stored weight if pruned weights are left out; else None."""
         return self.weight if isinstance(self.weight, Sparse) else None
 
     def product(self, unpacked: bool = False) -> ProductSpec:
-        """What the kernels are told. unpacked: the layer keeps its weight unpacked in memory."""
+        """The description for the kernels. unpacked: the layer keeps its weight unpacked in memory."""
         return ProductSpec(
             weight_format=None if self.coded is None else self.coded.format,
             grouping=self.grouping,
@@ -89,17 +90,17 @@ class PackedSpec:
 
 
 class PackedLayer(nn.Module):
-    """A module with the tensors of a stored weight, under the names of its parts.
+    """A module that holds the tensors of a stored weight under the names of its parts.
 
-    Values (codes or floats) are parameters, because transformers ties weights by parameter name; what lies beside
-    them are buffers.
+    Values (codes or floats) are parameters, because transformers ties weights by parameter name; the other parts, such
+    as scales and masks, are buffers.
     """
 
-    # How many dimensions the weight has.
+    # Number of dimensions of the weight.
     dimensions: ClassVar[int] = 2
-    # The first version of the file format that knows such a layer.
+    # The first version of the file format that supports this kind of layer.
     version: ClassVar[int] = 1
-    # What can compute the layer, the fastest first. Kinds that say nothing decode their weight.
+    # The backends that can compute the layer, fastest first. By default the weight is decoded to floats.
     backends: ClassVar[Sequence[Backend[ProductSpec, Any]]] = DECODED
 
     weight: Tensor
@@ -109,9 +110,9 @@ class PackedLayer(nn.Module):
         super().__init__()
         self.spec = spec
         self.runtime = RUNTIMES[0]
-        # What was made of the tensors, by name, with their state at that time. Never copied nor saved.
+        # Cache of what was computed from the tensors: name to (state of the tensors, value). Never copied or saved.
         self._made: dict[str, tuple[object, Any]] = {}
-        # What was bound, by the ``Inputs`` that it was chosen for. Never copied nor saved.
+        # Cache of bound operations: key of ``Inputs`` to operation. Never copied or saved.
         self._bound: dict[tuple[Any, ...], Any] = {}
         if spec.activation is not None and spec.activation.calibration == "static":
             self.activation_quantizer = RangeObserver().to(device or "cpu")
@@ -124,7 +125,7 @@ class PackedLayer(nn.Module):
                 self.register_buffer(part.name, empty)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors of the stored weight by the names of its parts."""
+        """The tensors of the stored weight, by the names of its parts."""
         parameters, buffers = self._parameters, self._buffers
         return {name: parameters[name] if name in parameters else buffers[name] for name in self.part_names}  # type: ignore[misc]
 
@@ -132,7 +133,7 @@ class PackedLayer(nn.Module):
     def empty_like(
         cls, module: nn.Module, spec: PackedSpec, dtype: torch.dtype, device: torch.device | str | None
     ) -> PackedLayer:
-        """A layer without values for the plain or compressed ``module``, with all else that it takes from it."""
+        """An uninitialized packed layer that replaces ``module`` (original or compressed) and has its attributes."""
         raise NotImplementedError
 
     def codes(self) -> Tensor:
@@ -143,53 +144,53 @@ class PackedLayer(nn.Module):
         return coded.read(self.weight, math.prod(coded.shape)).reshape(coded.shape)
 
     def packed_codes(self) -> Tensor:
-        """The codes of all weights in the packing of the layer's format, uint8 (bytes,); of a sparse weight a copy."""
+        """The codes of all weights, packed by the layer's format, uint8 (bytes,); a copy if the weight is sparse."""
         if self.spec.sparse is None:
             return self.weight
         packed: Tensor = self.made_once("packed_codes", lambda: self._coded().write(self.codes()))
         return packed
 
     def mask(self) -> Tensor | None:
-        """Which weights are not pruned, bool, in the weight's shape; None where that is not stored."""
+        """True for weights that are not pruned, bool, in the weight's shape; None if no mask is stored."""
         weight = self.spec.weight
         return weight.mask(self.tensors()) if isinstance(weight, Masked | Sparse) else None
 
     def made_once(self, name: str, make: Callable[[], Any]) -> Any:
-        """What ``make`` gives, kept until the layer's tensors change."""
+        """The result of ``make``, cached under ``name`` until one of the layer's tensors changes."""
         if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
-            return make()  # traced: no tensor to keep
+            return make()  # while tracing there are no real tensors to cache
         state = [(id(tensor), tensor.device, version_of(tensor)) for tensor in self.tensors().values()]
         if name not in self._made or self._made[name][0] != state:
             self._made[name] = (state, make())
         return self._made[name][1]
 
     def bind(self, key: tuple[Any, ...]) -> Any:
-        """What the best backend for ``Inputs(*key)`` bound for this kind of layer, for the next time too."""
+        """The operation that the best backend for ``Inputs(*key)`` binds for this layer; cached for later calls."""
         spec = self.spec.product(self.runtime == "unpacked")
         bound = choose(self.backends, spec, Inputs(*key)).backend.bind(spec)
-        if not torch.compiler.is_compiling():  # a graph makes its own
+        if not torch.compiler.is_compiling():  # a compiled graph binds its own
             self._bound[key] = bound
         return bound
 
     def forget(self) -> None:
-        """Drop what is kept beside the layer's tensors."""
+        """Clear the caches."""
         self._made.clear()
         self._bound = {}
 
     def encoded(self, keep: bool = False) -> Encoded:
-        """Codes (O, I) with the parts of G groups, as ``decode`` takes them once split. A mask is not in them.
+        """Codes in the weight's shape with the parts of G groups. A mask is not applied.
 
-        keep: the int8 codes for the next time.
+        To decode, split the codes by group first. keep: cache the int8 codes for later calls.
         """
         codes = self.made_once("codes", self.codes) if keep else self.codes()
         return Encoded(codes, self.parts(), self.spec.weight_format)
 
     def parts(self) -> dict[str, Tensor]:
-        """What lies beside the codes, by the format's names, float32 (G, 1) or (G, size)."""
+        """The parts that the format stores besides the codes, by name, float32 (G, 1) or (G, size)."""
         return self._coded().format_parts(self.tensors())
 
     def decoded(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """The weight in the spec's shape, computed in float32."""
+        """The decoded weight in the spec's shape, computed in float32 and cast to ``dtype``."""
         return self.spec.weight.decode(self.tensors(), dtype)
 
     def dense_weight(self) -> Tensor:
@@ -197,7 +198,7 @@ class PackedLayer(nn.Module):
         return self.decoded()
 
     def used_weight(self, dtype: torch.dtype) -> Tensor:
-        """The weight for a product of floats: decoded for each call or, unpacked, once."""
+        """The weight for float products: decoded on each call, or only once in the runtime "unpacked"."""
         if isinstance(self.spec.weight, Dense):
             return self.weight
         if self.spec.format is not None and self.runtime != "unpacked":
@@ -210,7 +211,7 @@ class PackedLayer(nn.Module):
         return self.spec.coded
 
     def _apply(self, fn: Any, recurse: bool = True) -> PackedLayer:
-        # Parts of a format stay as the file has them, in a model of 16 bits too: rounding them again would change it.
+        # Float32 parts keep their dtype when the model is cast to 16 bits, because rounding would change the weight.
         exact = {
             part.name: self._buffers[part.name] for part in self.spec.weight.parts() if part.dtype == torch.float32
         }
@@ -234,13 +235,13 @@ class PackedLayer(nn.Module):
 
 
 def weight_identity(module: nn.Module) -> tuple[int, ...]:
-    """What tells the weight of a module from those of others: equal for modules that are tied; () without a weight."""
+    """A key that identifies the weight of a module: equal for modules with tied weights; () without a weight."""
     values = module.tensors().values() if isinstance(module, PackedLayer) else [module._parameters.get("weight")]
     return tuple(id(tensor) for tensor in values if isinstance(tensor, nn.Parameter))
 
 
 def share_packed_tensors(layer: nn.Module, owner: nn.Module) -> None:
-    """Let ``layer`` use the weight tensors of ``owner``: tied layers have one set. Float weights may be unpacked."""
+    """Tie ``layer`` to ``owner``: make it use the same weight tensors. Either may be an unpacked float module."""
     keys = {"weight"}
     for module in (layer, owner):
         keys |= set(module.part_names) if isinstance(module, PackedLayer) else set()
@@ -249,7 +250,7 @@ def share_packed_tensors(layer: nn.Module, owner: nn.Module) -> None:
 
 
 def share_tensor(layer: nn.Module, key: str, owner: nn.Module, owner_key: str) -> None:
-    """Let a tensor of ``layer`` be the one of ``owner``, if that has it."""
+    """Make tensor ``key`` of ``layer`` the same object as ``owner_key`` of ``owner``, if ``owner`` has that tensor."""
     if owner_key in owner._parameters:
         layer._parameters[key] = owner._parameters[owner_key]
     elif owner_key in owner._buffers:

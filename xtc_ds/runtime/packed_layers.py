@@ -1,4 +1,4 @@
-"""The layers of a frozen model: they hold packed codes and compute from them."""
+"""The packed layers of a frozen model other than linear ones: embeddings and convolutions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _GEOMETRY = ("stride", "padding", "dilation", "groups", "padding_mode")
 
 
 class PackedEmbedding(PackedLayer):
-    """A table whose looked-up rows are decoded."""
+    """A packed embedding table; only the rows that are looked up are decoded."""
 
     backends = LOOKUP
 
@@ -45,27 +45,27 @@ class PackedEmbedding(PackedLayer):
         return cls(spec, getattr(module, "padding_idx", None), dtype, device)
 
     def _apply(self, fn: Any, recurse: bool = True) -> PackedEmbedding:
-        # A model cast as a whole: vectors come in the type of its other floats.
+        # If the whole model is cast, the returned vectors get the dtype of its other floats.
         self.dtype = fn(torch.empty(0, dtype=self.dtype, device="cpu")).dtype
         super()._apply(fn, recurse)
         return self
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Ids (...) to vectors (..., D)."""
+        """Map ids (...) to vectors (..., D)."""
         key = (ids.device, self.dtype)
         vectors: Tensor = (self._bound.get(key) or self.bind(key))(ids, self)
         return vectors
 
     def packed_table(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Packed codes uint8 (bytes,), scales (G,), and the zeros (G,) of shifted grids."""
+        """Packed codes uint8 (bytes,), scales (G,), and zero offsets (G,), None if the format has none."""
         weight, scale = self._parameters["weight"], self._buffers["weight_scale"]
         assert weight is not None
         assert scale is not None
         return weight, scale, self._buffers.get("weight_zero")
 
     def decoded_rows(self, ids_R: Tensor) -> Tensor:
-        """These rows as their codes stand for them, (R, D)."""
-        # One group is that of all rows.
+        """The requested rows decoded, (R, D)."""
+        # With a single group, all rows share its parts.
         parts = {name: values if len(values) == 1 else values[ids_R] for name, values in self.parts().items()}
         return Encoded(self._row_codes(ids_R), parts, self.spec.weight_format).decode(self.dtype)
 
@@ -77,9 +77,9 @@ class PackedEmbedding(PackedLayer):
 
 
 class PackedConv2d(PackedLayer):
-    """A convolution with the weight that its codes stand for.
+    """A convolution with a packed weight, which is decoded to floats.
 
-    geometry: ``stride``, ``padding``, ``dilation``, ``groups`` and ``padding_mode`` as ``nn.Conv2d`` takes them.
+    geometry: ``stride``, ``padding``, ``dilation``, ``groups`` and ``padding_mode``, as in ``nn.Conv2d``.
     """
 
     dimensions = 4
@@ -95,7 +95,7 @@ class PackedConv2d(PackedLayer):
     ) -> None:
         super().__init__(spec, dtype, device)
         outputs, inputs, height, width = spec.shape
-        # Carries the geometry, and nn.Conv2d's way of padding; it holds no memory and is no submodule.
+        # Holds the geometry and implements the padding of nn.Conv2d. It is on "meta" and not registered as a submodule.
         convolution = nn.Conv2d(
             inputs * geometry["groups"], outputs, (height, width), bias=False, device="meta", **geometry
         )  # fmt: skip
@@ -115,11 +115,11 @@ class PackedConv2d(PackedLayer):
         return cls(spec, getattr(module, "bias", None) is not None, geometry, dtype, device)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, I, H, W) to (N, O, H, W); without N for one sample."""
+        """Map ``x`` (N, I, H, W) to (N, O, H', W'); N may be absent for a single sample."""
         check_input(x)
         spec = self.spec
         if spec.activation is not None:
-            # A dynamic range is of a whole sample, as in training.
+            # A dynamic range covers a whole sample, as in training.
             samples = x.flatten(1) if x.dim() == 4 else x.reshape(1, -1)
             x = fake_quantize_activation(samples, spec.activation, static_range(self)).reshape(x.shape)
         weight = self.used_weight(x.dtype)
@@ -131,7 +131,7 @@ class PackedConv2d(PackedLayer):
 def build_packed(
     spec: PackedSpec, like: nn.Module, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
 ) -> PackedLayer:
-    """An empty packed layer for the module ``like``, whose bias, padding index or geometry it has."""
+    """An uninitialized packed layer that replaces the module ``like``, with its bias, padding index or geometry."""
     layer: PackedLayer = packed_class(spec.kind).empty_like(like, spec, dtype, device)
     return layer
 
