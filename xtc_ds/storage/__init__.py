@@ -1,4 +1,4 @@
-"""Stored weights: how the weight of a layer lies in memory and in a file."""
+"""Stored weights: how the weight of a layer is represented in memory and in a file."""
 
 from __future__ import annotations
 

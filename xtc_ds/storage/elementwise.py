@@ -1,4 +1,4 @@
-"""Weights that store one value for each weight: as floats, or as codes of a format."""
+"""Weights stored with one element for each weight: a float, or a code of a format."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ _LARGEST_STORED_BITS = 8
 
 
 class Elementwise(StoredWeight):
-    """What ``Sparse`` and ``Masked`` can be put around. An element is a float or a code."""
+    """Base of weights that ``Sparse`` and ``Masked`` can wrap. An element is a float or a code."""
 
     @abstractmethod
     def elements(self, count: int) -> StoredPart:
-        """The tensor ``weight`` that holds ``count`` elements."""
+        """Description of the tensor ``weight`` that holds ``count`` elements."""
 
     @abstractmethod
     def read(self, packed: Tensor, count: int) -> Tensor:
-        """The ``count`` elements in a tensor, flat."""
+        """The ``count`` elements in the tensor ``packed``, flat."""
 
     @abstractmethod
     def write(self, elements: Tensor) -> Tensor:
-        """The inverse of ``read``."""
+        """The inverse of ``read``: elements of any shape as the tensor ``weight``."""
 
     @abstractmethod
     def decode_elements(self, elements: Tensor, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor:
-        """The weight that elements in its shape stand for."""
+        """The weight decoded from ``elements``, which have its shape. tensors: all parts by name."""
 
     def beside(self) -> tuple[StoredPart, ...]:
         """The parts other than the elements."""
@@ -45,11 +45,11 @@ class Elementwise(StoredWeight):
 
     @property
     def needs_mask(self) -> bool:
-        """Whether no element stands for zero, so that pruned weights need a mask beside them."""
+        """Whether no element represents zero, so that pruned weights need a mask."""
         return False
 
     def pack(self, elements: Tensor, beside: Mapping[str, Tensor], mask: Tensor | None = None) -> dict[str, Tensor]:
-        """All tensors. elements: in the weight's shape; beside: the other parts by name, in their shapes."""
+        """All tensors by name. elements: in the weight's shape. beside: the other parts by name, in their shapes."""
         return {"weight": self.write(elements), **beside}
 
     def parts(self) -> tuple[StoredPart, ...]:
@@ -62,7 +62,7 @@ class Elementwise(StoredWeight):
 
 @dataclass(frozen=True)
 class Dense(Elementwise):
-    """Floats, in the weight's shape."""
+    """A weight stored as floats, in its shape."""
 
     kind: ClassVar[str] = "dense"
     shape: tuple[int, ...]
@@ -83,7 +83,7 @@ class Dense(Elementwise):
         return elements.to(dtype)
 
     def check(self, name: str, tensor: Tensor) -> None:
-        """Anything goes, as in any file of floats."""
+        """Accepts any value, also NaN and infinity, like any file of floats."""
 
     @property
     def version(self) -> int:
@@ -100,7 +100,7 @@ class Dense(Elementwise):
 
 @dataclass(frozen=True)
 class Coded(Elementwise):
-    """Codes of a weight format, and the format's parts for each group of weights."""
+    """A weight stored as codes of a format, with the format's parts (scales, ...) for each group of weights."""
 
     kind: ClassVar[str] = "coded"
     format: WeightFormat
@@ -109,7 +109,7 @@ class Coded(Elementwise):
 
     @property
     def groups(self) -> int:
-        """How many groups there are."""
+        """Number of groups."""
         return self.grouping.count(self.shape)
 
     @property
@@ -131,7 +131,7 @@ class Coded(Elementwise):
         return self.format.pack(elements)
 
     def format_parts(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The parts by the format's names, float32 (G, 1) or (G, size), as it decodes with them."""
+        """The parts by the format's names, float32 (G, 1) or (G, size), as ``format.decode`` expects them."""
         return {p.name: p.per_group(tensors[f"weight_{p.name}"].float()) for p in self.format.parts}
 
     def decode_elements(self, elements: Tensor, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor:
@@ -140,7 +140,7 @@ class Coded(Elementwise):
 
     @property
     def version(self) -> int:
-        # Earlier readers know scales and zeros alone.
+        # Earlier versions support only scales and zero offsets.
         return 1 if self.format.affine else 4
 
     def to_json(self) -> dict[str, Any]:
@@ -169,5 +169,5 @@ def _grouping(content: Mapping[str, Any]) -> Grouping:
 
 
 def read_shape(content: Mapping[str, Any]) -> tuple[int, ...]:
-    """The ``shape`` of an entry. Raises ValueError where it is none."""
+    """The ``shape`` of an entry. Raises ValueError if it is invalid."""
     return tuple(whole_number(size, 1) for size in content["shape"])

@@ -1,4 +1,4 @@
-"""Weights that are a product of smaller ones: low rank, tensor trains, Tucker's core with its factors."""
+"""Weights that are products of smaller ones: low rank, tensor train, Tucker core with its factors."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["Factored"]
 
 @dataclass(frozen=True)
 class Factored(StoredWeight):
-    """Several stored weights, and how they contract to one.
+    """Several stored weights (factors) that are contracted to one.
 
-    equation: as ``torch.einsum`` takes it, with one term for each factor; its result, row-major, has as many values
-        as ``shape`` (outputs first). ``"or,ri->oi"`` is a weight of low rank.
+    equation: for ``torch.einsum``, with one term per factor; the result has as many values as ``shape`` (outputs
+        first) and is reshaped to it, row-major. ``"or,ri->oi"`` is a low-rank weight.
 
-    Raises ValueError where the factors do not contract to the shape.
+    Raises ValueError if the factors do not contract to the shape.
     """
 
     kind: ClassVar[str] = "factored"
@@ -79,5 +79,5 @@ class Factored(StoredWeight):
 
 
 def _numbered(name: str, index: int) -> str:
-    """``weight_scale`` of factor 1 is ``weight_1_scale``."""
+    """The name of a factor's part in the whole weight: ``weight_scale`` of factor 1 becomes ``weight_1_scale``."""
     return f"weight_{index}{name.removeprefix('weight')}"

@@ -1,4 +1,4 @@
-"""Weights of which some are zero by a mask that lies beside all of them."""
+"""Weights stored in full, with a mask that sets some of them to zero."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from xtc_ds.storage.elementwise import Coded, Elementwise
 
 __all__ = ["MASK", "Masked"]
 
-#: the tensor of places, of ``Masked`` and of ``Sparse``
+#: name of the tensor that says which weights are not pruned, in ``Masked`` and in ``Sparse``
 MASK = "weight_mask"
 
 
 @dataclass(frozen=True)
 class Masked(StoredWeight):
-    """``around`` with a mask of one bit a weight; where it is 0 the weight is 0, whatever its element says."""
+    """``around`` with a mask of one bit per weight; where the bit is 0 the weight is 0, whatever its element is."""
 
     kind: ClassVar[str] = "masked"
     around: Elementwise
@@ -36,14 +36,14 @@ class Masked(StoredWeight):
         return (*self.around.parts(), mask)
 
     def mask(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """Which weights are not pruned, bool, in the weight's shape."""
+        """True for weights that are not pruned, bool, in the weight's shape."""
         return unpack_bits(tensors[MASK], 1, math.prod(self.shape)).reshape(self.shape).bool()
 
     def decode(self, tensors: Mapping[str, Tensor], dtype: torch.dtype = torch.float32) -> Tensor:
         return self.around.decode(tensors, dtype).masked_fill(~self.mask(tensors), 0)
 
     def pack(self, elements: Tensor, beside: Mapping[str, Tensor], mask: Tensor | None = None) -> dict[str, Tensor]:
-        """All tensors. mask: bool, in the weight's shape."""
+        """All tensors by name. mask: bool, in the weight's shape, True for weights that are not pruned."""
         assert mask is not None
         bits = pack_bits(mask.reshape(-1).to(torch.uint8), 1)
         return {**self.around.pack(elements, beside), MASK: bits}

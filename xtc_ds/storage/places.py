@@ -1,8 +1,8 @@
-"""Where the weights that are not pruned belong, as bytes.
+"""Encodes the positions of the weights that are not pruned as bytes.
 
-The places are either one bit a weight, or, where ``kept`` of every ``of`` neighbouring inputs stay ("2:4"), the number
-of the combination that each group keeps: a group that keeps the places p_1 < p_2 < .. has the number
-C(p_1, 1) + C(p_2, 2) + .. (the combinatorial number system), in as many bits as C(of, kept) combinations need.
+The positions are stored either as one bit per weight or, for a pattern that keeps ``kept`` of every ``of`` neighbouring
+inputs ("2:4"), as the index of the combination that each group keeps. A group that keeps the positions p_1 < p_2 < ..
+has the index C(p_1, 1) + C(p_2, 2) + .. (combinatorial number system), in as many bits as needed for C(of, kept).
 
 Shape legend: O and I = output and input features or channels.
 """
@@ -22,28 +22,28 @@ from xtc_ds.formats.bits import pack_bits, packed_size, unpack_bits
 
 __all__ = ["MOST_COMBINATIONS", "Places", "pattern_fits"]
 
-# Numbers of combinations fit a byte.
+# Indices of combinations must fit a byte.
 MOST_COMBINATIONS = 256
 
 
 @dataclass(frozen=True)
 class Places:
-    """Which weights are kept.
+    """How the positions of the kept weights are encoded.
 
-    kept: how many. pattern: (kept, of) neighbouring inputs, or None for one bit a weight.
+    kept: the number of kept weights. pattern: (kept, of) neighbouring inputs; None for one bit per weight.
     """
 
     kept: int
     pattern: tuple[int, int] | None
 
     def bytes(self, numel: int) -> int:
-        """Bytes of the places of ``numel`` weights."""
+        """Bytes that the positions among ``numel`` weights take."""
         if self.pattern is None:
             return packed_size(numel, 1)
         return packed_size(numel // self.pattern[1], _index_bits(self.pattern))
 
     def pack(self, mask: Tensor) -> Tensor:
-        """The places as a flat uint8 tensor. mask: bool, (O, I) or (O, I, kH, kW), which fits the pattern."""
+        """The positions as a flat uint8 tensor. mask: bool, (O, I) or (O, I, kH, kW); must fit the pattern."""
         flat = self.arranged(mask)
         if self.pattern is None:
             return pack_bits(flat.to(torch.uint8), 1)
@@ -55,7 +55,7 @@ class Places:
         return pack_bits(numbers.to(torch.uint8), _index_bits(self.pattern))
 
     def unpack(self, packed: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """The inverse of ``pack``. Raises FormatError where the bytes are no such places."""
+        """The inverse of ``pack``: the mask in ``shape``. Raises FormatError if the bytes are invalid."""
         numel = math.prod(shape)
         if packed.dtype != torch.uint8 or packed.dim() != 1 or packed.numel() != self.bytes(numel):
             raise FormatError(
@@ -75,17 +75,17 @@ class Places:
         return self._restored(flat, shape)
 
     def kept_values(self, values: Tensor, mask: Tensor) -> Tensor:
-        """The values that stay, flat, in the order in which they are stored."""
+        """The kept values, flat, in the order in which they are stored."""
         return self.arranged(values)[self.arranged(mask)]
 
     def scattered(self, kept: Tensor, mask: Tensor) -> Tensor:
-        """The inverse of ``kept_values``: the whole tensor of the mask's shape, 0 elsewhere."""
+        """The inverse of ``kept_values``: a tensor of the mask's shape, with 0 for pruned values."""
         flat = kept.new_zeros(mask.numel())
         flat[self.arranged(mask)] = kept
         return self._restored(flat, tuple(mask.shape))
 
     def arranged(self, w: Tensor) -> Tensor:
-        """Flat: row-major; with a pattern the inputs of one position of a kernel side by side, (O, kH, kW, I)."""
+        """``w`` flattened in storage order: row-major, but (O, kH, kW, I) for a convolution with a pattern."""
         return (w.permute(0, 2, 3, 1) if self.pattern is not None and w.dim() == 4 else w).reshape(-1)
 
     def _restored(self, flat: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -96,7 +96,7 @@ class Places:
 
 
 def pattern_fits(pattern: tuple[int, int], mask: Tensor) -> bool:
-    """Whether ``mask``, bool, (O, I) or (O, I, kH, kW), keeps so many of each group."""
+    """Whether ``mask``, bool, (O, I) or (O, I, kH, kW), keeps exactly ``kept`` of every ``of`` neighbouring inputs."""
     kept, of = pattern
     if mask.shape[1] % of:
         return False
@@ -105,13 +105,13 @@ def pattern_fits(pattern: tuple[int, int], mask: Tensor) -> bool:
 
 
 def _index_bits(pattern: tuple[int, int]) -> int:
-    # A single combination still takes a bit: no bits would leave nothing to unpack.
+    # A single combination still takes one bit, as values of zero bits cannot be unpacked.
     return max(1, (math.comb(pattern[1], pattern[0]) - 1).bit_length())
 
 
 def _combinations(pattern: tuple[int, int]) -> Tensor:
-    """Row i: the mask of combination i, bool, (C(of, kept), of)."""
-    # What is made while a program is traced is no tensor to keep: the rows are.
+    """Masks of all combinations, bool (C(of, kept), of): row i is combination i."""
+    # Tensors created while tracing must not be cached, so the rows are cached as lists.
     return torch.tensor(_combination_rows(pattern))
 
 

@@ -1,4 +1,4 @@
-"""Kinds of stored weights by name, and weights as JSON. Nothing that is read is trusted."""
+"""The registry of the kinds of stored weights, and their conversion to and from JSON. Input is always validated."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from xtc_ds.storage.base import StoredWeight
 __all__ = ["register_storage", "weight_from_json", "weight_to_json"]
 
 _KINDS: dict[str, type[StoredWeight]] = {}
-# Kinds of the first three versions of the file format: their keys say which one it is.
+# Kinds of the first three versions of the file format; entries do not name them, they are inferred from the keys.
 _UNNAMED = ("dense", "coded", "masked", "sparse")
 
 
 def register_storage(kind: type[StoredWeight]) -> None:
-    """Make a kind known by its name. Raises FormatError if the name is taken."""
+    """Register a kind under its name. Raises FormatError if the name is taken."""
     if kind.kind in _KINDS:
         raise FormatError(f"stored weights of kind '{kind.kind}' are registered already")
     _KINDS[kind.kind] = kind
 
 
 def weight_to_json(weight: StoredWeight) -> dict[str, Any]:
-    """A weight as plain data."""
+    """A stored weight as JSON-compatible data."""
     return weight.to_json() if weight.kind in _UNNAMED else {"stored": weight.kind, **weight.to_json()}
 
 
 def weight_from_json(content: Mapping[str, Any]) -> StoredWeight:
-    """The inverse. Raises KeyError, TypeError, ValueError or FormatError where it is not understood."""
+    """The inverse of ``weight_to_json``. Raises KeyError, TypeError, ValueError or FormatError for invalid content."""
     name = content.get("stored")
     if name is None:
         name = _unnamed(content)

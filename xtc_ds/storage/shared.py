@@ -1,4 +1,4 @@
-"""Weights that are a view of a bank which several modules own together."""
+"""Weights that are views into a bank of tensors which several modules own together."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["Shared"]
 
 @dataclass(frozen=True)
 class Shared(StoredWeight):
-    """The tensors of ``around``, which all modules that name the same ``bank`` have in common.
+    """A weight whose tensors, those of ``around``, are shared by all modules with the same ``bank`` name.
 
-    A file holds them once, with the first of these modules.
-    index: which entry along the first dimension of ``around`` the weight is; None: all of it.
+    A file stores them once, with the first of these modules.
+    index: the weight is this entry along the first dimension of ``around``; None for the whole.
 
-    Raises ValueError where there is no such entry.
+    Raises ValueError if there is no such entry.
     """
 
     kind: ClassVar[str] = "shared"

@@ -1,4 +1,4 @@
-"""Weights of which most are zero: the kept ones in a row, and where they belong."""
+"""Sparse weights: only the kept elements are stored, together with their positions."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["Sparse", "pruned_weight"]
 
 @dataclass(frozen=True)
 class Sparse(StoredWeight):
-    """The elements of ``around`` that are not pruned, without the others, and their places.
+    """The elements of ``around`` that are not pruned, and their positions.
 
-    kept_as: how the elements are written. It is ``around`` itself, or codes of a format that lacks a zero which
-        ``around`` has for the sake of the pruned weights: signs in place of ternary codes.
+    kept_as: how the kept elements are stored. It is ``around`` itself, or codes of a smaller format without the zero
+        that ``around`` has only for pruned weights, such as binary signs instead of ternary codes.
     """
 
     kind: ClassVar[str] = "sparse"
@@ -41,11 +41,11 @@ class Sparse(StoredWeight):
         return (self.kept_as.elements(self.places.kept), *self.around.beside(), places)
 
     def mask(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """Which weights are not pruned, bool, in the weight's shape."""
+        """True for weights that are not pruned, bool, in the weight's shape."""
         return self.places.unpack(tensors[MASK], self.shape)
 
     def elements(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """The elements in the weight's shape, 0 for those that are pruned."""
+        """The elements in the weight's shape, with 0 for pruned weights."""
         kept = self.kept_as.read(tensors["weight"], self.places.kept)
         return self.places.scattered(kept, self.mask(tensors))
 
@@ -54,7 +54,7 @@ class Sparse(StoredWeight):
         return w_OI.masked_fill(~self.mask(tensors), 0) if self.around.needs_mask else w_OI
 
     def pack(self, elements: Tensor, beside: Mapping[str, Tensor], mask: Tensor | None = None) -> dict[str, Tensor]:
-        """All tensors. mask: bool, in the weight's shape."""
+        """All tensors by name. mask: bool, in the weight's shape, True for weights that are not pruned."""
         assert mask is not None
         kept = self.kept_as.write(self.places.kept_values(elements, mask))
         return {"weight": kept, **beside, MASK: self.places.pack(mask)}
@@ -96,9 +96,9 @@ class Sparse(StoredWeight):
 def pruned_weight(
     around: Elementwise, kept_as: Elementwise, kept: int, pattern: tuple[int, int] | None, float_bytes: int
 ) -> Elementwise | Masked | Sparse:
-    """The smallest way to store a weight of which ``kept`` elements are not pruned.
+    """The smallest representation of a weight of which ``kept`` elements are not pruned.
 
-    pattern: (kept, of) neighbouring inputs, where the mask keeps so many of each group.
+    pattern: (kept, of) if the mask keeps ``kept`` of every ``of`` neighbouring inputs; else None.
     """
     fits = pattern is not None and math.comb(pattern[1], pattern[0]) <= MOST_COMBINATIONS
     sparse = Sparse(around, Places(kept, pattern if fits else None), kept_as)
