@@ -1,6 +1,6 @@
-"""Kinds of layers: how each stores its weight, what it does with it, and which classes train and ship it.
+"""Layer kinds: how each stores its weight, what it computes, and which classes are used for training and when frozen.
 
-Nothing outside this table asks whether a module is a Linear or a Conv1D.
+No code outside this table checks whether a module is a Linear or a Conv1D.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The kinds of layers that come with the package."""
+"""The built-in layer kinds."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["BUILTIN", "exactly"]
 
 
 def exactly(cls: type[nn.Module]) -> Callable[[nn.Module], bool]:
-    """Whether a module is of the class itself: the forward of a subclass is not known."""
+    """A test whether a module is of exactly this class; a subclass may have another forward, so it does not match."""
     return lambda module: type(module) is cls
 
 
 def _is_conv1d(module: nn.Module) -> bool:
-    # By name: transformers is slow to import, and whoever has such a module has imported it.
+    # Compared by name, because importing transformers is slow.
     return (type(module).__module__, type(module).__name__) == ("transformers.pytorch_utils", "Conv1D")
 
 

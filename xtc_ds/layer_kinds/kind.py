@@ -1,4 +1,4 @@
-"""``LayerKind``: all that the rest of the project has to know about one class of layers.
+"""``LayerKind``: everything that the rest of the package needs to know about one class of layers.
 
 Shape legend: O and I = output and input features or channels.
 """
@@ -16,9 +16,9 @@ from xtc_ds.zero import full_shape
 __all__ = ["Dimensions", "LayerKind", "Operation", "Side"]
 
 Operation = Literal["linear", "embedding", "convolution", "norm"]
-# What a dimension of a tensor counts: input features, output features, or the channels of a norm.
+# What a dimension of a tensor counts: input features, output features, or the features of a norm.
 Side = Literal["in", "out", "features"]
-# The sides of a tensor's dimensions, in order; None: neither inputs nor outputs, such as a kernel's height.
+# The sides of a tensor's dimensions, in order; None for a dimension that is neither, such as a kernel's height.
 Dimensions = tuple[Side | None, ...]
 
 
@@ -27,16 +27,16 @@ class LayerKind:
     """One row of the table of layer kinds.
 
     name: the name in plans, reports and files, such as "Linear".
-    is_one: whether a module, not compressed, is of this kind. A subclass usually is not: its forward may differ.
-    operation: what the layer does with its weight. Techniques choose the kinds they take by it.
-    tensors: parameter or buffer name to the sides of its dimensions, the weight's outputs first. What a frozen layer
-        holds is listed here; a tensor that is not is left out of a pruned layer. ``{"weight": ("out", "in")}``
-    sizes: attribute of the module that names a size to the dimension of the weight, outputs first.
-    stored_order: the stored weight is the weight outputs first, permuted so; None: stored outputs first. A Conv1D,
-        (I, O), has (1, 0).
+    is_one: whether an uncompressed module is of this kind; usually False for subclasses, whose forward may differ.
+    operation: what the layer does with its weight. Techniques use it to choose the kinds that they support.
+    tensors: maps each parameter or buffer name to the sides of its dimensions (the weight's outputs first), such as
+        ``{"weight": ("out", "in")}``. Every tensor of a frozen layer must be listed: others are dropped by pruning.
+    sizes: maps each size attribute of the module to a dimension of the weight (outputs first).
+    stored_order: permutation from the weight, outputs first, to the stored weight; None if it is stored outputs first.
+        A Conv1D, which stores (I, O), has (1, 0).
     feature_dim: dimension of the input that holds features or channels, counted from the end.
-    base: a class whose subclasses look like this kind; one that is no kind itself is refused by name.
-    packed: the kind of packed layer that a frozen one becomes; None: it is never packed.
+    base: a class whose subclasses look like this kind; a subclass that is not a kind itself is refused by name.
+    packed: name of the packed layer that a frozen layer becomes; None if this kind is never packed.
     """
 
     name: str
@@ -54,31 +54,31 @@ class LayerKind:
         return stored if self.stored_order is None else stored.permute(self._inverse_order())
 
     def as_stored(self, w: Tensor) -> Tensor:
-        """A view of a weight, outputs first, in the order in which the module stores it."""
+        """A view of ``w`` (outputs first) in the order in which the module stores it."""
         return w if self.stored_order is None else w.permute(self.stored_order)
 
     def stored_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The stored weight's shape; ``shape`` is outputs first."""
+        """The shape of the stored weight, from ``shape`` with outputs first."""
         return shape if self.stored_order is None else tuple(shape[dim] for dim in self.stored_order)
 
     def shape_of(self, module: nn.Module) -> tuple[int, ...]:
-        """The whole weight's shape, outputs first; of a norm, which may lack a weight, (features,)."""
+        """Shape of the whole weight (also if ZeRO-3 partitions it), outputs first; (features,) for a norm."""
         if self.operation == "norm":
             return tuple(int(getattr(module, attribute)) for attribute in self.sizes)
         stored = full_shape(module.weight)  # type: ignore[arg-type]
         return stored if self.stored_order is None else tuple(stored[dim] for dim in self._inverse_order())
 
     def set_sizes(self, module: nn.Module, shape: tuple[int, ...]) -> None:
-        """Let the attributes that name the module's sizes say ``shape``, outputs first."""
+        """Set the module's size attributes to match ``shape`` (outputs first)."""
         for attribute, dim in self.sizes.items():
-            grouped = self.tensors["weight"][dim] == "in"  # each group of a convolution reads its part of the channels
+            grouped = self.tensors["weight"][dim] == "in"  # each group of a convolution reads only its share of the channels
             if hasattr(module, attribute):
                 setattr(module, attribute, shape[dim] * (getattr(module, "groups", 1) if grouped else 1))
 
     def tensor_shape(self, key: str, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-        """The stored shape of the tensor ``key`` in a layer of ``shape``, outputs first.
+        """The stored shape of the tensor ``key`` in a layer whose weight has ``shape`` (outputs first).
 
-        None for a tensor whose size does not follow from the weight's.
+        None for a tensor whose shape does not follow from the weight's.
         """
         if key == "weight":
             return self.stored_shape(shape)
@@ -87,9 +87,9 @@ class LayerKind:
         return tuple(size for size in found if size is not None) if found and None not in found else None
 
     def dims(self, key: str, stored: bool = True) -> dict[Side, int]:
-        """Which dimension of the tensor ``key`` is which side; empty for a tensor that never shrinks.
+        """Maps each side to its dimension of the tensor ``key``; empty for a tensor that never shrinks.
 
-        stored: as the module stores it; False: outputs first.
+        stored: count dimensions as the module stores the tensor; False for outputs first.
         """
         sides = self.tensors.get(key, ())
         if stored and key == "weight" and self.stored_order is not None:

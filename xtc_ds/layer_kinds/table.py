@@ -1,8 +1,8 @@
-"""The table of layer kinds, and the classes that other rooms provide for them.
+"""The table of layer kinds, and the layer classes that other packages register for them.
 
-A kind is registered with ``register_kind``. The layer that trains (``xtc_ds.layers``) and the one that is shipped
-(``xtc_ds.runtime``) are registered where they are defined. Another distribution names a function that registers its
-own kinds in the entry-point group ``xtc_ds.layer_kinds``::
+A kind is registered with ``register_kind``. Its compressed layer for training (``xtc_ds.layers``) and its packed layer
+for frozen models (``xtc_ds.runtime``) are registered where they are defined. Another distribution registers its own
+kinds in a function that it lists in the entry-point group ``xtc_ds.layer_kinds``::
 
     [project.entry-points."xtc_ds.layer_kinds"]
     gated_linear = "my_package.gated_linear:register"
@@ -37,7 +37,7 @@ __all__ = [
 
 _KINDS: dict[str, LayerKind] = {kind.name: kind for kind in BUILTIN}
 _COMPRESSED: dict[str, type[nn.Module]] = {}
-# Packed layers belong to a room above: their type is not known here.
+# Typed Any, because packed layers are defined in xtc_ds.runtime, which this package must not import.
 _PACKED: dict[str, Any] = {}
 
 
@@ -47,68 +47,68 @@ def _all_kinds() -> dict[str, LayerKind]:
 
 
 def register_kind(kind: LayerKind) -> None:
-    """Add a kind of layers. Raises PlanError where one of that name exists."""
+    """Register a layer kind. Raises PlanError if the name is taken."""
     if kind.name in _KINDS:
         raise PlanError(f"layer kind '{kind.name}' is registered already")
     _KINDS[kind.name] = kind
 
 
 def register_compressed(name: str, cls: type[nn.Module]) -> None:
-    """Say which class a layer of the kind ``name`` gets while it is trained; it derives from the layer's own class."""
+    """Register the class of compressed layers of kind ``name`` for training; a subclass of the layer's own class."""
     assert name in _KINDS, name
     cls.layer_kind = _KINDS[name]  # type: ignore[attr-defined]
     _COMPRESSED[name] = cls
 
 
 def register_packed(name: str, cls: type[nn.Module]) -> None:
-    """Say which class the packed layers have that files call ``name`` (``LayerKind.packed``)."""
+    """Register the class of packed layers that files call ``name`` (see ``LayerKind.packed``)."""
     _PACKED[name] = cls
 
 
 def layer_kind(name: str) -> LayerKind:
-    """The kind of that name. Raises KeyError where there is none."""
+    """The kind called ``name``. Raises KeyError if there is none."""
     return _all_kinds()[name]
 
 
 def kind_of(module: nn.Module) -> str | None:
-    """The name of the kind of a module that is not compressed; None for a module of no kind."""
+    """The name of the kind of an uncompressed module; None if it is of no kind."""
     return next((kind.name for kind in _all_kinds().values() if kind.is_one(module)), None)
 
 
 def layer_kind_of(module: nn.Module) -> LayerKind | None:
-    """The kind of a module, or the one that a compressed module was of; None for a module of no kind."""
+    """The kind of a module, compressed or not; None if it is of no kind."""
     own: LayerKind | None = getattr(type(module), "layer_kind", None)
     return own or next((kind for kind in _all_kinds().values() if kind.is_one(module)), None)
 
 
 def kinds_with(*operations: Operation) -> tuple[str, ...]:
-    """Names of the kinds whose layers do one of these operations, in the order of registration."""
+    """Names of the kinds with one of these operations, in the order of registration."""
     return tuple(kind.name for kind in _all_kinds().values() if kind.operation in operations)
 
 
 def looks_like_a_layer(module: nn.Module) -> bool:
-    """Whether a module is of a kind's class or a subclass of it."""
+    """Whether a module is an instance of some kind's ``base`` class, including subclasses."""
     return any(kind.base is not None and isinstance(module, kind.base) for kind in _all_kinds().values())
 
 
 def weight_shape(module: nn.Module) -> tuple[int, ...]:
-    """The shape of a module's whole weight, outputs first; of a module of no kind as it is stored."""
+    """Shape of a module's whole weight, outputs first; in stored order for a module of no kind."""
     kind = layer_kind_of(module)
     return full_shape(module.weight) if kind is None else kind.shape_of(module)  # type: ignore[arg-type]
 
 
 def compressed_class(name: str) -> type[nn.Module]:
-    """The class of layers of the kind ``name`` that are trained. Raises KeyError where none is registered."""
+    """The class of compressed layers of kind ``name``. Raises KeyError if none is registered."""
     return _COMPRESSED[name]
 
 
 def packed_class(name: str) -> Any:
-    """The class of packed layers that files call ``name``. Raises KeyError where none is registered."""
+    """The class of packed layers that files call ``name``. Raises KeyError if none is registered."""
     _all_kinds()
     return _PACKED[name]
 
 
 def packed_kinds() -> tuple[str, ...]:
-    """What files may call packed layers."""
+    """The registered names of packed layers."""
     _all_kinds()
     return tuple(_PACKED)
