@@ -71,7 +71,7 @@ class LayerKind:
     def set_sizes(self, module: nn.Module, shape: tuple[int, ...]) -> None:
         """Set the module's size attributes to match ``shape`` (outputs first)."""
         for attribute, dim in self.sizes.items():
-            grouped = self.tensors["weight"][dim] == "in"  # each group of a convolution reads only its share of the channels
+            grouped = self.tensors["weight"][dim] == "in"  # each group of a convolution reads its share of the channels
             if hasattr(module, attribute):
                 setattr(module, attribute, shape[dim] * (getattr(module, "groups", 1) if grouped else 1))
 
