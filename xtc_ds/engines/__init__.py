@@ -1,4 +1,4 @@
-"""``export_to``: files that stock engines load, written from a frozen model."""
+"""``export_to``: writes a frozen model to files that other inference engines load without this package."""
 
 from __future__ import annotations
 

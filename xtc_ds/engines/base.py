@@ -1,4 +1,4 @@
-"""What the containers of ``export_to`` have in common."""
+"""Report and error helpers that all containers of ``export_to`` share."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["EngineReport", "Written", "refuse", "require"]
 
 @dataclass(frozen=True)
 class Written:
-    """What a container's writer says of its files.
+    """The result of a container's writer.
 
-    differs: what the engine computes otherwise than the frozen model; empty where only the order of sums differs.
+    differs: what the engine computes differently from the frozen model; empty if only the order of sums differs.
     """
 
     differs: tuple[str, ...] = ()
@@ -24,9 +24,9 @@ class Written:
 
 @dataclass(frozen=True)
 class EngineReport:
-    """What was written. Sizes in bytes, measured on disk.
+    """The files that were written. Sizes are in bytes, measured on disk.
 
-    files: name to size. file_bytes: their sum. differs: what the engine computes otherwise than the frozen model.
+    files: name to size. file_bytes: their sum. differs: what the engine computes differently from the frozen model.
     """
 
     folder: Path
@@ -36,12 +36,12 @@ class EngineReport:
 
     @property
     def file_bytes(self) -> int:
-        """Bytes of all files."""
+        """Total size of all files in bytes."""
         return sum(self.files.values())
 
 
 def require(container: str, *packages: str) -> None:
-    """Raise ExportError, with the command that helps, where a package is not installed."""
+    """Raise ExportError, with the pip command to run, if one of the packages is not installed."""
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise ExportError(
@@ -51,5 +51,5 @@ def require(container: str, *packages: str) -> None:
 
 
 def refuse(container: str, layer: str, why: str, remedy: str) -> ExportError:
-    """The error for a layer that a container cannot hold exactly."""
+    """The error to raise for a layer that a container cannot represent exactly."""
     return ExportError(f"{container}: {layer}: {why}; {remedy}")

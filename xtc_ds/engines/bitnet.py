@@ -1,6 +1,6 @@
-"""The container "bitnet": ternary codes, four to a byte, as transformers itself loads them (``quant_method`` bitnet).
+"""The container "bitnet": ternary codes, four per byte, which transformers loads itself (``quant_method`` bitnet).
 
-Legend: O, I = output and input features.
+Shape legend: O, I = output and input features.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ TAKES = Takes("bitnet", formats=("binary", "ternary"), one_scale=True, inputs=Ac
 
 
 def write_bitnet(frozen: nn.Module, folder: Path) -> Written:
-    """``model.safetensors`` and ``config.json``: linear layers in 2 bits a weight, everything else float.
+    """Write ``model.safetensors`` and ``config.json``: linear layers with 2 bits per weight, everything else as floats.
 
-    Raises ExportError for a packed linear layer that is not binary or ternary with one scale and inputs of 8 bits
-    per token.
+    Raises ExportError for a packed linear layer unless it is binary or ternary with one scale for the whole weight, and
+    its inputs are quantized to 8 bits per token.
     """
     layout = TransformersLayout(frozen, "bitnet")
     layers = layout.layers()
@@ -38,7 +38,7 @@ def write_bitnet(frozen: nn.Module, folder: Path) -> Written:
     kept = [
         name for name, module in layout.shape.named_modules() if isinstance(module, nn.Linear) and name not in ternary
     ]
-    # Patterns of whole names: a name alone would also match as the end of others.
+    # Anchored patterns, because a plain name would also match as the suffix of other names.
     patterns = [f"^{name.replace('.', chr(92) + '.')}$" for name in kept]
 
     def packed(name: str, layer: PackedLayer) -> dict[str, Tensor]:
@@ -65,7 +65,7 @@ def _check(name: str, layer: PackedLayer, layout: TransformersLayout) -> None:
 
 
 def _pack(codes_OI: Tensor) -> Tensor:
-    """(O, I) to uint8 (O / 4, I): row r of quarter q lies in bits 2q and 2q + 1 of row r, as code + 1."""
+    """Pack codes (O, I) to uint8 (O / 4, I): row r of quarter q, as code + 1, is in bits 2q and 2q + 1 of row r."""
     quarters = (codes_OI + 1).to(torch.uint8).reshape(4, -1, codes_OI.shape[1])
     result = quarters[0].clone()
     for place in (1, 2, 3):

@@ -1,6 +1,6 @@
 """The container "compressed-tensors": symmetric integers in 32-bit words (format ``pack-quantized``).
 
-Legend: O, I = output and input features, B = bits of a code.
+Shape legend: O, I = output and input features.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ TAKES = Takes("compressed-tensors")
 
 
 def write_compressed_tensors(frozen: nn.Module, folder: Path) -> Written:
-    """``model.safetensors`` and ``config.json`` for transformers and vLLM with the package compressed-tensors.
+    """Write ``model.safetensors`` and ``config.json`` for transformers and vLLM with the package compressed-tensors.
 
-    Binary and ternary weights take 2 bits, intB takes B. Tables of embeddings are floats. Raises ExportError for
-    shifted grids, masks, convolutions and groups that are neither whole rows nor equal parts of a row.
+    Binary and ternary weights take 2 bits each, those of format intB take B bits. Embedding tables are written as
+    floats. Raises ExportError for asymmetric formats, masks, convolutions, and groups that are neither whole rows nor
+    equal parts of a row.
     """
     layout = TransformersLayout(frozen, "compressed-tensors")
     layers = layout.layers()
@@ -81,7 +82,7 @@ def _is_held(name: str, layer: PackedLayer, layout: TransformersLayout) -> bool:
 
 def _bits(layer: PackedLayer) -> int:
     low, high = layer.spec.weight_format.code_range
-    # Two levels are -1 and +1 of four: one bit would be -1 and 0.
+    # Binary codes -1 and +1 need 2 bits, because one bit would represent -1 and 0.
     return max(2, (max(high, -low - 1)).bit_length() + 1)
 
 
@@ -109,10 +110,10 @@ def _scales(name: str, layer: PackedLayer) -> Tensor:
 
 
 def _pack(codes_OI: Tensor, bits: int) -> Tensor:
-    """int32 (O, ceil(I * bits / 32)): each row a little-endian stream of code + 2^(bits - 1), padded with zeros."""
+    """Pack to int32 (O, ceil(I * bits / 32)): per row a little-endian bit stream of code + 2^(bits - 1), 0-padded."""
     rows, columns = codes_OI.shape
     values = (codes_OI.to(torch.int16) + 2 ** (bits - 1)).to(torch.uint8)
-    # Rows of whole words: 32 values take ``bits`` words.
+    # Pad rows to whole words: 32 values take ``bits`` words.
     values = torch.nn.functional.pad(values, (0, -columns % 32))
     words = pack_bits(values.reshape(-1), bits).view(torch.int32).reshape(rows, -1)
     return words[:, : math.ceil(columns * bits / 32)].contiguous()

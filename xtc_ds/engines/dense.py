@@ -1,4 +1,4 @@
-"""The container "dense": ordinary floats in a plain transformers checkpoint."""
+"""The container "dense": decoded weights as floats in an ordinary transformers checkpoint."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _DTYPES = ("float32", "float16", "bfloat16")
 
 
 def write_dense(frozen: nn.Module, folder: Path, float_dtype: str = "float32") -> Written:
-    """``model.safetensors`` and ``config.json`` that transformers loads without ``xtc_ds``.
+    """Write ``model.safetensors`` and ``config.json``, which transformers loads without ``xtc_ds``.
 
-    float_dtype: of the weights. Raises ExportError where it cannot hold what the codes stand for exactly.
+    float_dtype: dtype of the weights. Raises ExportError if it cannot represent the decoded weights exactly.
     """
     if float_dtype not in _DTYPES:
         raise ExportError(f"dense: float_dtype: found {float_dtype!r}; allowed: {', '.join(_DTYPES)}")

@@ -1,4 +1,4 @@
-"""One call for every container."""
+"""``export_to``, the one entry point for all containers."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ __all__ = ["CONTAINERS", "export_to"]
 
 @dataclass(frozen=True)
 class _Container:
-    """Where a container's writer is, and the packages that it needs beside xtc_ds's own."""
+    """Module and function of a container's writer, and the additional packages that it needs."""
 
     module: str
     function: str
     packages: tuple[str, ...] = ()
 
 
-#: name to writer; a new container is a module and a line here
+#: name to writer; to add a container, write a module and add a line here
 CONTAINERS: dict[str, _Container] = {
     "dense": _Container("dense", "write_dense"),
     "onnx": _Container("onnx_file", "write_onnx", ("onnx", "onnxscript")),
@@ -52,15 +52,16 @@ def export_to(
 ) -> EngineReport:
     """Write ``model`` to ``folder`` as files of ``container``, a name of ``CONTAINERS``.
 
-    model: a frozen model, or a compressed one or its engine, which is frozen first. A call for all ranks; rank 0
-        writes. It is not changed.
-    overwrite: replace a folder that holds files, and all that is in it.
-    tokenizer: saved beside the model if given; "gguf" holds its vocabulary.
-    options: of the container; ``sample`` of "onnx" and "openvino" (inputs by name, for models that do not take
-        token ids), ``float_dtype`` of "dense", ``pooling`` of "gguf".
+    model: a frozen model, or a compressed model or its engine, of which a frozen copy is made. It is not changed.
+    overwrite: replace a folder that contains files, with everything in it.
+    tokenizer: saved beside the model if given; "gguf" also contains its vocabulary.
+    options: options of the container: ``sample`` for "onnx" and "openvino" (inputs by name, for models that do not take
+        token ids), ``float_dtype`` for "dense", ``pooling`` for "gguf".
 
-    The folder appears whole or not at all. Raises ExportError, with the layer, the reason and what would do, where
-    the container cannot hold the model exactly, and where a package is missing or the folder cannot be written.
+    In a distributed run all ranks must call this; rank 0 writes.
+
+    The folder is written atomically. Raises ExportError, with the layer, the reason and a remedy, if the container
+    cannot represent the model exactly; also if a package is missing or the folder cannot be written.
     """
     entry = CONTAINERS.get(container)
     if entry is None:

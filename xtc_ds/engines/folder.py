@@ -1,4 +1,4 @@
-"""Where a container may be written."""
+"""Checks that a container may be written to a folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["check_container_target"]
 
 
 def check_container_target(target: Path, overwrite: bool) -> None:
-    """Raise ExportError where something lies at ``target`` (absolute) that must not be replaced."""
+    """Raise ExportError if ``target`` (an absolute path) exists and must not be replaced."""
     refuse_unreplaceable(target)
     if target.is_dir() and any(target.iterdir()) and not overwrite:
         raise ExportError(f"{target} holds files; name another folder, or overwrite to replace all that is in it")

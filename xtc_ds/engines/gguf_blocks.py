@@ -1,4 +1,4 @@
-"""Codes in the blocks of GGUF: equal runs of a row, each with a scale d in float16.
+"""Encodes codes in the block types of GGUF: a block is a run of a row with one scale d in float16.
 
 | type | block | bytes | a value is |
 | Q1_0 | 128 | d, 16 bytes of bits, lowest first | d where the bit is set, else -d |
@@ -47,7 +47,7 @@ def _merge(parts: list[Tensor], bits: int) -> Tensor:
 
 @dataclass(frozen=True)
 class BlockType:
-    """name: gguf's. size: values in a block. levels: the codes that it holds. scale_first: d stands before them."""
+    """name: in gguf. size: values per block. levels: codes that it can store. scale_first: d precedes the codes."""
 
     name: str
     size: int
@@ -56,11 +56,11 @@ class BlockType:
     pack: Callable[[Tensor], Tensor]
 
     def holds(self, codes: tuple[int, ...], columns: int, run: int) -> bool:
-        """Whether rows of ``columns`` codes, of which ``run`` in a row have one scale, can be stored."""
+        """Whether rows of ``columns`` codes, with one scale for every ``run`` consecutive ones, can be stored."""
         return set(codes) <= set(self.levels) and columns % self.size == 0 and run % self.size == 0
 
     def encode(self, codes_OI: Tensor, scales_OI: Tensor) -> Tensor:
-        """uint8 (O, bytes of a row). scales_OI: float16, one per block, (O, I / size)."""
+        """Encode codes (O, I) as uint8 (O, bytes per row). scales_OI: float16 (O, I / size), one per block."""
         rows = codes_OI.shape[0]
         packed = self.pack(codes_OI.reshape(-1, self.size))
         scale = scales_OI.reshape(-1, 1).contiguous().view(torch.uint8)
@@ -68,7 +68,7 @@ class BlockType:
         return torch.cat(parts, dim=1).reshape(rows, -1)
 
 
-#: the smallest first
+#: the block types, the one with the fewest bits first
 BLOCKS = (
     BlockType("Q1_0", 128, (-1, 1), True, _q1_0),
     BlockType("TQ2_0", 256, (-1, 0, 1), False, _tq2_0),

@@ -1,7 +1,4 @@
-"""The container "gguf": a BERT's tensors in the blocks and under the names of llama.cpp.
-
-Legend: O, I = output and input features.
-"""
+"""The container "gguf": the tensors of a BERT model in the block types and under the names of llama.cpp."""
 
 from __future__ import annotations
 
@@ -24,19 +21,20 @@ from xtc_ds.runtime.packed import PackedLayer
 __all__ = ["write_gguf"]
 
 TAKES = Takes("gguf", embeddings=True)
-# llama.cpp adds these to others and wants them as float32.
+# llama.cpp adds these embeddings to others and requires float32 for them.
 _FLOAT32 = ("position_embd.weight", "token_types.weight")
 _POOLING = ("none", "mean", "cls", "rank")
 _HEAD = {"pooler.dense": "cls", "classifier": "cls.output"}
 
 
 def write_gguf(frozen: nn.Module, folder: Path, tokenizer: Any = None, pooling: str | None = None) -> Written:
-    """``model.gguf``; the smallest block type that holds a layer exactly is taken for it.
+    """Write ``model.gguf``; each layer gets the smallest block type that represents it exactly.
 
-    tokenizer: of WordPiece, whose vocabulary is written. pooling: "none", "mean", "cls" or "rank" (the classifier's
-    scores), what llama.cpp gives where it is not told otherwise; by default "rank" of classifiers and nothing else.
+    tokenizer: a WordPiece tokenizer, whose vocabulary is written. pooling: "none", "mean", "cls" or "rank" (the scores
+    of a classifier), the output that llama.cpp computes by default. If None, it is "rank" for classifiers and is not
+    written for other models.
 
-    Raises ExportError for models other than BERT and for layers that no block type holds exactly.
+    Raises ExportError for models other than BERT and for layers that no block type represents exactly.
     """
     layout = TransformersLayout(frozen, "gguf")
     if layout.config.model_type != "bert":

@@ -1,4 +1,4 @@
-"""A WordPiece vocabulary as llama.cpp keeps it: words begin with a visible space, what continues one with nothing."""
+"""Writes a WordPiece vocabulary in llama.cpp's form: U+2581 before tokens that begin a word, no prefix for others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import gguf
 __all__ = ["add_vocabulary", "not_wordpiece"]
 
 _SPACE = "\u2581"
-# Of a tokenizer to the writer's methods; the tokens that begin and end a sentence have their old names there.
+# Tokenizer attribute to method of the writer; gguf still calls the [CLS] token "bos".
 _SPECIAL = {
     "cls_token_id": "add_bos_token_id",
     "sep_token_id": "add_sep_token_id",
@@ -21,7 +21,7 @@ _SPECIAL = {
 
 
 def not_wordpiece(tokenizer: Any) -> str | None:
-    """Why the tokenizer's vocabulary cannot be written; None: it can."""
+    """Why the tokenizer's vocabulary cannot be written; None if it can."""
     model = _described(tokenizer).get("model", {})
     if model.get("type") != "WordPiece" or model.get("continuing_subword_prefix") != "##":
         return f"{type(tokenizer).__name__} is no WordPiece tokenizer with '##' before what continues a word"
@@ -29,9 +29,9 @@ def not_wordpiece(tokenizer: Any) -> str | None:
 
 
 def add_vocabulary(writer: Any, tokenizer: Any, size: int) -> None:
-    """Write the tokens, their kinds and how text is normalized.
+    """Write the tokens, their types and the settings of text normalization.
 
-    tokenizer: one for which ``not_wordpiece`` is None. size: rows of the embedding table.
+    tokenizer: ``not_wordpiece`` must return None for it. size: number of rows in the embedding table.
     """
     tokens, special = {number: text for text, number in tokenizer.get_vocab().items()}, set(tokenizer.all_special_ids)
     written, kinds = [], []

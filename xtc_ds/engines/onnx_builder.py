@@ -1,4 +1,4 @@
-"""Building pieces of an ONNX graph from standard operators."""
+"""Builds parts of an ONNX graph from standard operators."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ FLOAT, INT32, UINT8 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.UINT8
 
 
 class OnnxBuilder:
-    """Collects nodes and initializers; what is asked for twice is built once.
+    """Collects nodes and initializers; equal nodes are built only once (common subexpression elimination).
 
-    Linear layers with the same input (query, key, value) so share its quantization.
+    So linear layers with the same input (query, key, value) share its quantization.
     """
 
     def __init__(self) -> None:
@@ -27,18 +27,18 @@ class OnnxBuilder:
         self._built: dict[object, str] = {}
 
     def node(self, op: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
-        """Add a node of one output; returns the output's name."""
+        """Add a node with one output, or reuse an equal node if no output name is given; returns the output's name."""
         key = (op, inputs, tuple((name, str(value)) for name, value in sorted(attributes.items())))
         if output is None and key in self._built:
             return self._built[key]
-        # No name of a traced graph has a slash.
+        # Names in a traced graph contain no slash, so this one cannot collide.
         name = output or f"/{op}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(op, inputs, [name], name=f"/node_{len(self.nodes)}", **attributes))
         self._built[key] = name
         return name
 
     def tensor(self, name: str, array: NDArray[Any]) -> str:
-        """Add an initializer under that name, once; returns the name."""
+        """Add an initializer called ``name``, unless it exists; returns the name."""
         if (name,) not in self._built:
             self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
             self._built[(name,)] = name
@@ -53,9 +53,9 @@ class OnnxBuilder:
         return self.tensor(f"/float_{value!r}", np.array(value, dtype=np.float32))
 
     def cast(self, x: str, to: int) -> str:
-        """``x`` as another type."""
+        """``x`` cast to the element type ``to``."""
         return self.node("Cast", x, to=to)
 
     def reshape(self, x: str, shape: Sequence[int]) -> str:
-        """``x`` in that shape."""
+        """``x`` reshaped to ``shape``."""
         return self.node("Reshape", x, self.integers(*shape))

@@ -1,4 +1,4 @@
-"""The container "onnx": packed bits, unpacked by standard operators, and products of 8-bit integers."""
+"""The container "onnx": packed weights, unpacked by standard operators, and products of 8-bit integers."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ __all__ = ["onnx_model", "write_onnx"]
 
 ONNX_NAME = "model.onnx"
 TAKES = Takes("onnx", embeddings=True, shifted=True)
-# Files of protocol buffers end at 2 GiB.
+# A protocol buffer file is limited to 2 GiB.
 _LIMIT = 2**31 - 2**20
 
 
 def write_onnx(frozen: nn.Module, folder: Path, sample: Mapping[str, Tensor] | None = None) -> Written:
-    """``model.onnx`` with the model's inputs and outputs by name; batch and number of tokens are free.
+    """Write ``model.onnx`` with the model's input and output names; batch size and sequence length are dynamic.
 
-    sample: inputs to trace with, needed only where the model's are not token ids.
+    sample: inputs to trace with; needed only if the model does not take token ids.
     """
     model = onnx_model(frozen, sample)
     large = model.ByteSize() > _LIMIT
@@ -41,7 +41,7 @@ def write_onnx(frozen: nn.Module, folder: Path, sample: Mapping[str, Tensor] | N
 
 
 def onnx_model(frozen: nn.Module, sample: Mapping[str, Tensor] | None = None) -> onnx.ModelProto:
-    """The whole model. Raises ExportError where it cannot be traced."""
+    """The whole model in standard ONNX operators. Raises ExportError if it cannot be traced."""
     model = traced_graph(frozen, sample, TAKES)
     _write_out(model.graph, packed_layers(frozen))
     store_floats(model.graph, state_of(frozen).float_dtype)
@@ -51,7 +51,7 @@ def onnx_model(frozen: nn.Module, sample: Mapping[str, Tensor] | None = None) ->
 
 
 def _write_out(graph: onnx.GraphProto, layers: dict[str, PackedLayer]) -> None:
-    """Standard operators in place of the nodes of packed layers."""
+    """Replace the placeholder nodes of packed layers by standard operators, in place."""
     b = OnnxBuilder()
     first: dict[int, str] = {}
     for node in list(graph.node):
@@ -61,7 +61,7 @@ def _write_out(graph: onnx.GraphProto, layers: dict[str, PackedLayer]) -> None:
             b.nodes.append(node)
             continue
         name = node.attribute[0].s.decode()
-        # Tied layers have one weight, stored under the first one's name.
+        # Tied layers share one weight, stored under the name of the first.
         owner = first.setdefault(id(layers[name].weight), name)
         result = LAYERS[node.op_type](b, owner, layers[name], *node.input)
         b.nodes.append(helper.make_node("Identity", [result], [node.output[0]], name=f"/{name}/{node.op_type}"))

@@ -1,4 +1,4 @@
-"""Floats of an ONNX graph in the type in which the packed checkpoint stores them."""
+"""Stores the floats of an ONNX graph in the dtype in which the packed checkpoint stores them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from xtc_ds.engines.onnx_builder import FLOAT
 
 __all__ = ["store_floats"]
 
-# Smaller tensors are not worth an operator of their own.
+# Smaller tensors are not worth an additional cast operator.
 _SMALL = 64
 
 
 def store_floats(graph: onnx.GraphProto, float_dtype: str) -> None:
-    """Store float32 initializers in 16 bits, with a conversion behind them, where that keeps them exactly."""
+    """Store float32 initializers in 16 bits, followed by a cast to float32, if their values are exact in 16 bits."""
     if float_dtype == "float32":
         return
     casts = []

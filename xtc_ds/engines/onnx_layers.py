@@ -1,4 +1,4 @@
-"""Packed layers in standard ONNX operators, with the numerics of the frozen model.
+"""Builds packed layers from standard ONNX operators, with the same numerics as the frozen model.
 
 Shape legend: T = tokens, I = input features, O = output features, G = scale groups.
 """
@@ -22,10 +22,10 @@ __all__ = ["LAYERS"]
 
 
 def integer_linear(b: OnnxBuilder, name: str, layer: PackedLayer, x: str) -> str:
-    """``x`` (..., I) float to (..., O) without the bias: an exact product of codes, rescaled."""
+    """Map float ``x`` (..., I) to (..., O), without the bias: an exact product of codes, rescaled."""
     x_TI = b.reshape(x, (-1, layer.spec.shape[1]))
     scale_T1 = input_scale(b, layer, x_TI)
-    # Engines are fastest with unsigned inputs: the product takes the 128 off again.
+    # Engines are fastest with unsigned inputs, so 128 is added to the codes; MatMulInteger subtracts it as zero point.
     middle = b.tensor("/uint8_128", np.array(128, dtype=np.uint8))
     codes_TI = unsigned_codes(b, layer, x_TI, scale_T1, middle)
     w_IO = b.node("Transpose", codes_of_layer(b, name, layer), perm=[1, 0])
@@ -36,7 +36,7 @@ def integer_linear(b: OnnxBuilder, name: str, layer: PackedLayer, x: str) -> str
 
 
 def input_scale(b: OnnxBuilder, layer: PackedLayer, x: str) -> str:
-    """The scale of a symmetric input, (..., 1), or () if static."""
+    """The scale of a symmetrically quantized input: (..., 1), or () if static."""
     activation = layer.spec.activation
     assert activation is not None and activation.symmetric
     if activation.calibration == "static":
@@ -46,11 +46,11 @@ def input_scale(b: OnnxBuilder, layer: PackedLayer, x: str) -> str:
 
 
 def unsigned_codes(b: OnnxBuilder, layer: PackedLayer, x_TI: str, scale: str, middle: str) -> str:
-    """Codes + 128 of a symmetric input as uint8."""
+    """Codes + 128 of a symmetrically quantized input, as uint8."""
     activation = layer.spec.activation
     assert activation is not None
     if activation.bits == 8:
-        # One operator has our rule: x / scale, ties to even, clipped to 8 bits.
+        # QuantizeLinear rounds like ActivationFormat: x / scale, ties to even, clipped to 8 bits.
         step = _nonzero(b, scale)
         if activation.calibration == "static":
             return b.node("QuantizeLinear", x_TI, step, middle)
@@ -61,7 +61,7 @@ def unsigned_codes(b: OnnxBuilder, layer: PackedLayer, x_TI: str, scale: str, mi
 
 
 def signed_codes(b: OnnxBuilder, layer: PackedLayer, x: str, scale: str) -> str:
-    """Codes of a symmetric input, as floats."""
+    """Codes of a symmetrically quantized input, as floats."""
     assert layer.spec.activation is not None
     half = 2 ** (layer.spec.activation.bits - 1)
     rounded = b.node("Round", b.node("Div", x, _nonzero(b, scale)))
@@ -69,7 +69,7 @@ def signed_codes(b: OnnxBuilder, layer: PackedLayer, x: str, scale: str) -> str:
 
 
 def fake_quantize(b: OnnxBuilder, name: str, layer: PackedLayer, x: str) -> str:
-    """``x`` as its codes stand for it."""
+    """``x`` quantized and dequantized as the layer's activation format does."""
     activation = layer.spec.activation
     assert activation is not None
     if activation.symmetric:
@@ -92,7 +92,7 @@ def fake_quantize(b: OnnxBuilder, name: str, layer: PackedLayer, x: str) -> str:
 
 
 def decoded_weight(b: OnnxBuilder, name: str, layer: PackedLayer) -> str:
-    """The float32 weight in the spec's shape; a constant once the engine has computed it."""
+    """The decoded float32 weight in the spec's shape; engines fold it to a constant when they load the file."""
     spec = layer.spec
     groups = spec.grouping.count(spec.shape)
     values = b.reshape(b.cast(codes_of_layer(b, name, layer), FLOAT), (groups, -1))
@@ -106,7 +106,7 @@ def decoded_weight(b: OnnxBuilder, name: str, layer: PackedLayer) -> str:
 
 
 def embedding(b: OnnxBuilder, name: str, layer: PackedLayer, ids: str) -> str:
-    """Ids (...) to vectors (..., D). The table stays packed: only rows that are looked up are unpacked."""
+    """Map ids (...) to vectors (..., D). The table stays packed: only rows that are looked up are unpacked."""
     spec = layer.spec
     if spec.grouping.kind == "group" or spec.masked:
         return b.node("Gather", decoded_weight(b, name, layer), ids, axis=0)
@@ -119,7 +119,7 @@ def embedding(b: OnnxBuilder, name: str, layer: PackedLayer, ids: str) -> str:
     return _decode(b, layer, codes, {key: of_rows(key, part) for key, part in layer.parts().items()})
 
 
-#: what each traced node stands for
+#: placeholder operator to the function that builds its replacement
 LAYERS: dict[str, Callable[..., str]] = {
     "Linear": integer_linear,
     "FakeQuantize": fake_quantize,

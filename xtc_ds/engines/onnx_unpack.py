@@ -1,7 +1,7 @@
-"""Packed codes in an ONNX file, and the standard operators that unpack them.
+"""Stores packed codes in an ONNX file, with standard operators that unpack them.
 
-A byte holds several whole codes: its value picks them out of a small table (``Gather``). Where the operators have
-constant inputs only, an engine computes them once, when it loads the file.
+A byte holds several whole codes, and its value is used as an index into a small table of them (``Gather``). If all
+inputs of the operators are constants, an engine computes them once, when it loads the file (constant folding).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from xtc_ds.runtime.packed import PackedLayer
 
 __all__ = ["codes_of_layer", "codes_of_rows"]
 
-# Codes that lie across bytes are stored as planes of bits, lowest first.
+# Codes that would cross byte boundaries are stored as bit planes, lowest bits first. Bits per code: widths of planes.
 _PLANES = {3: (2, 1), 5: (4, 1), 6: (4, 2), 7: (4, 2, 1)}
 
 
@@ -43,20 +43,20 @@ def codes_of_layer(b: OnnxBuilder, name: str, layer: PackedLayer) -> str:
 
 
 def codes_of_rows(b: OnnxBuilder, name: str, layer: PackedLayer, ids: str) -> str:
-    """The int8 codes (..., D) of the rows ``ids`` (...); only they are unpacked, while the model runs."""
+    """The int8 codes (..., D) of the rows ``ids`` (...); only these rows are unpacked, at run time."""
     weight_format, (rows, columns) = layer.spec.weight_format, layer.spec.shape
     per_byte = codes_per_byte(weight_format)
     if per_byte < 2:
         return b.node("Gather", codes_of_layer(b, name, layer), ids, axis=0)
     table_VB = rows_of_bytes(layer)
     if table_VB.numel() == weight_format.packed_bytes(rows * columns):
-        # As a linear layer that is tied to the table stores it.
+        # The same bytes under the same name as in a linear layer that is tied to the table.
         table = b.reshape(b.tensor(f"{name}.weight", table_VB.reshape(-1).numpy()), (rows, -1))
     else:
         table = b.tensor(f"{name}.weight_rows", table_VB.numpy())
     found = b.cast(b.node("Gather", table, ids, axis=0), INT32)
     values = b.tensor(f"/codes_{weight_format.name}", byte_table(weight_format, per_byte).numpy())
-    # (batch, tokens, bytes, codes of a byte) to (batch, tokens, codes).
+    # (batch, tokens, bytes, codes per byte) to (batch, tokens, codes).
     lead = b.node("Slice", b.node("Shape", found), b.integers(0), b.integers(-1), b.integers(0))
     codes = b.node("Gather", values, found, axis=0)
     codes = b.node("Reshape", codes, b.node("Concat", lead, b.integers(-1), axis=0))
@@ -69,6 +69,6 @@ def _look_up(b: OnnxBuilder, name: str, packed: Tensor, table: Tensor, table_nam
     indices = b.cast(b.tensor(name, packed.numpy()), INT32)
     codes = b.node("Gather", b.tensor(f"/codes_{table_name}", table.numpy()), indices, axis=0)
     if packed.numel() * table.shape[1] != math.prod(shape):
-        # The last byte holds more codes than are left.
+        # The last byte contains padding codes.
         codes = b.node("Slice", b.reshape(codes, (-1,)), b.integers(0), b.integers(math.prod(shape)))
     return b.reshape(codes, shape)

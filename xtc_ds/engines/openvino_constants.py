@@ -1,7 +1,7 @@
-"""Packed codes as OpenVINO's small integer types.
+"""Stores packed codes in OpenVINO's small integer types.
 
-A constant of ``u1`` .. ``u6`` with a conversion behind it keeps its size in the file; it is converted when the model is
-compiled. Values are unsigned, the first in the highest bits of a byte except for ``u2`` and ``u4``.
+A constant of type ``u1`` to ``u6`` that is followed by a conversion stays small in the file and is converted when the
+model is compiled. Values are unsigned; the first is in the highest bits of a byte, except for ``u2`` and ``u4``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["codes_of_layer", "constant", "small_type"]
 
 
 def small_type(low: int, high: int, two_levels: bool) -> tuple[Any, int]:
-    """The smallest element type for codes from ``low`` to ``high``, and how many bits of it are used."""
+    """The smallest element type for codes from ``low`` to ``high``, and its bits. two_levels: the codes are binary."""
     if two_levels:
         return ov.Type.u1, 1
     bits = (high - low).bit_length()
@@ -32,7 +32,7 @@ def small_type(low: int, high: int, two_levels: bool) -> tuple[Any, int]:
 
 
 def codes_of_layer(layer: PackedLayer) -> Any:
-    """The int8 codes of the layer's weight in the spec's shape, as an operator's output."""
+    """The int8 codes of the layer's weight in the spec's shape, as the output of an operator."""
     spec, codes = layer.spec, layer.codes().cpu()
     low, high = spec.weight_format.code_range
     element, bits = small_type(low, high, spec.weight_format.name == "binary")
@@ -47,23 +47,23 @@ def codes_of_layer(layer: PackedLayer) -> Any:
 
 
 def constant(values: Any) -> Any:
-    """A constant that owns its memory."""
+    """A constant with its own copy of ``values``."""
     return ops.constant(values, shared_memory=False)
 
 
 def _packed_constant(packed: Tensor, shape: tuple[int, ...], element: Any) -> Any:
     data = packed.numpy()
-    # The tensor only borrows the memory of ``data``; the constant has a copy.
+    # ov.Tensor only borrows the memory of ``data``; the constant makes a copy.
     return ops.constant(ov.Tensor(data, ov.Shape(list(shape)), element), shared_memory=False)
 
 
 def _packed(values: Tensor, bits: int) -> Tensor:
-    """Values as OpenVINO lays them out; the lowest ``bits`` bits of each."""
+    """Pack the lowest ``bits`` bits of each value in the layout of OpenVINO."""
     if bits in (2, 4):
         return pack_bits(values, bits)
     if bits == 1:
         return _highest_first(values, 1)
-    # Three bytes hold a row of values: two with their low bits, one with their high bits.
+    # Three bytes hold 24 / bits values: two bytes with their low bits, one with their high bits.
     low_bits = {3: 2, 6: 4}[bits]
     per_row = 24 // bits
     rows = torch.nn.functional.pad(values, (0, -len(values) % per_row)).reshape(-1, per_row)

@@ -1,4 +1,4 @@
-"""The container "openvino": an IR with constants of 1 to 8 bits and products of 8-bit integers."""
+"""The container "openvino": an OpenVINO IR with constants of 1 to 8 bits and products of 8-bit integers."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ TAKES = Takes("openvino", embeddings=True, shifted=True)
 
 
 def write_openvino(frozen: nn.Module, folder: Path, sample: Mapping[str, Tensor] | None = None) -> Written:
-    """``model.xml`` and ``model.bin`` with the model's inputs and outputs by name; batch and tokens are free.
+    """Write ``model.xml`` and ``model.bin`` with the model's input and output names; batch and sequence are dynamic.
 
-    sample: inputs to trace with, needed only where the model's are not token ids.
+    sample: inputs to trace with; needed only if the model does not take token ids.
     """
     model = traced_graph(frozen, sample, TAKES)
     store_floats(model.graph, state_of(frozen).float_dtype)
@@ -49,7 +49,7 @@ def write_openvino(frozen: nn.Module, folder: Path, sample: Mapping[str, Tensor]
         file = Path(scratch) / "traced.onnx"
         onnx.save_model(model, file)
         try:
-            # Reading keeps constants as they are; a conversion would widen them.
+            # read_model keeps the small constants; convert_model would widen them.
             ov.save_model(core.read_model(file), folder / "model.xml", compress_to_fp16=False)
         except RuntimeError as error:
             raise ExportError(f"openvino: cannot read the traced model; use the container onnx: {error}") from error

@@ -1,4 +1,4 @@
-"""Packed layers in OpenVINO's operators, with the numerics of the frozen model.
+"""Builds packed layers from OpenVINO operators, with the same numerics as the frozen model.
 
 Shape legend: I = input features, O = output features.
 """
@@ -22,20 +22,21 @@ __all__ = ["LAYERS"]
 
 
 def integer_linear(layer: PackedLayer, x: Any) -> Any:
-    """``x`` (..., I) to (..., O) without the bias.
+    """Map ``x`` (..., I) to (..., O), without the bias.
 
-    The range of an input is known only when it is there, and OpenVINO's integer products want it before. So the
-    codes themselves get a constant range, in which they stay as they are, and the scales come after the product.
+    OpenVINO's integer products require a constant input range, but a dynamic range is known only at run time. So the
+    codes themselves are fake-quantized with a constant range, which does not change them, and the scales are applied
+    after the product.
     """
     scale = _input_scale(layer, x)
     codes = ops.fake_quantize(_codes(layer, x, scale), *(_f(v) for v in (-128, 127, -128, 127)), 256)
-    # The weight's scale marks it as an 8-bit weight; it is applied after the product.
+    # OpenVINO recognizes int8 codes times a scale as an 8-bit weight, and applies the scale after the product.
     weight = ops.multiply(ops.convert(codes_of_layer(layer), "f32"), _column(layer.weight_scale))
     return ops.multiply(ops.matmul(codes, weight, False, True), scale)
 
 
 def fake_quantize(layer: PackedLayer, x: Any) -> Any:
-    """``x`` as its codes stand for it."""
+    """``x`` quantized and dequantized as the layer's activation format does."""
     activation = layer.spec.activation
     assert activation is not None
     if activation.symmetric:
@@ -57,7 +58,7 @@ def fake_quantize(layer: PackedLayer, x: Any) -> Any:
 
 
 def decoded_weight(layer: PackedLayer) -> Any:
-    """The float32 weight in the spec's shape; a constant once the model is compiled."""
+    """The decoded float32 weight in the spec's shape; folded to a constant when the model is compiled."""
     spec = layer.spec
     values = ops.convert(codes_of_layer(layer), "f32")
     values = ops.reshape(values, constant(np.array([spec.grouping.count(spec.shape), -1])), False)
@@ -71,7 +72,7 @@ def decoded_weight(layer: PackedLayer) -> Any:
 
 
 def embedding(layer: PackedLayer, ids: Any) -> Any:
-    """Ids (...) to vectors (..., D). The table stays packed: only rows that are looked up are unpacked."""
+    """Map ids (...) to vectors (..., D). The table stays packed: only rows that are looked up are unpacked."""
     spec, axis = layer.spec, constant(np.array(0))
     if spec.grouping.kind == "group" or spec.masked:
         return ops.gather(decoded_weight(layer), ids, axis)
@@ -92,7 +93,7 @@ def embedding(layer: PackedLayer, ids: Any) -> Any:
     return _decode(layer, ops.convert(codes, "f32"), {key: of_rows(part) for key, part in layer.parts().items()})
 
 
-#: what each traced node stands for
+#: placeholder operator to the function that builds its replacement
 LAYERS: dict[str, Callable[..., Any]] = {
     "Linear": integer_linear,
     "FakeQuantize": fake_quantize,

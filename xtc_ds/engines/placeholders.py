@@ -1,4 +1,4 @@
-"""What stands for the packed layers of a model while it is traced: nodes that name their layer."""
+"""Modules that replace packed layers while a model is traced; each emits graph nodes that name their layer."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ DOMAIN = "xtc"
 
 
 def uses_integers(spec: PackedSpec) -> bool:
-    """Whether the layer is a product of integer codes, rescaled once."""
+    """Whether the layer computes a product of integer codes that is rescaled once."""
     return spec.kind == "linear" and not_a_product_of_codes(spec.product()) is None
 
 
 def range_axes(spec: PackedSpec) -> tuple[int, ...]:
-    """Dimensions of an input over which a dynamic range goes: a token's features, or a whole sample."""
+    """Dimensions of an input that a dynamic range covers: the features of a token, or a whole sample."""
     return (-3, -2, -1) if spec.kind == "conv2d" else (-1,)
 
 
 def placeholder(takes: Takes, name: str, module: nn.Module) -> nn.Module | None:
-    """What stands for a module of the frozen model while it is traced; None: the module itself.
+    """The module that replaces ``module`` of the frozen model for tracing; None if it is traced itself.
 
-    takes: which weights the container stores as codes.
+    takes: which weights the container stores as codes. Raises ExportError for a packed layer without a placeholder.
     """
     if type(module) is nn.Conv2d and module.padding_mode == "circular":
         return _WrappedConv(module)
@@ -92,7 +92,7 @@ class _Conv(_Placeholder):
 
 
 class _WrappedConv(nn.Module):
-    """A float convolution whose input wraps around."""
+    """A float convolution with circular padding."""
 
     def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class _WrappedConv(nn.Module):
 def _convolved(convolution: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """``x`` (N, I, H, W) or (I, H, W) through a convolution with the geometry of ``convolution``.
 
-    Padding that wraps around is written out: opset 18 has no operator for it.
+    Circular padding is composed of slices and concatenations, because opset 18 has no operator for it.
     """
     if convolution.padding_mode != "circular":
         y: Tensor = convolution._conv_forward(x, weight, bias)

@@ -1,4 +1,4 @@
-"""The table in which a container says what weights and inputs it stores as codes."""
+"""The description of which weights and inputs a container stores as codes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ OTHER_CONTAINERS = "use the container onnx, openvino or dense"
 
 @dataclass(frozen=True)
 class Takes:
-    """Which packed layers a container stores as codes. It decodes weights without affine codes and refuses the rest.
+    """Which packed layers a container stores as codes. Weights without affine codes are decoded, others are refused.
 
-    container: for messages. embeddings: whether tables are stored as codes; else they are decoded.
-    formats: the only weight formats, which nothing else may stand beside; None: all affine ones.
-    shifted: whether 0 may be another code than 0, or a mask; else a weight is its code times a scale.
-    one_scale: whether a weight has a single scale. inputs: the only way to quantize them; None: any, or none.
+    container: its name in error messages. embeddings: whether embedding tables are stored as codes; else decoded.
+    formats: the supported weight formats, any other is refused; None for all affine formats.
+    shifted: whether zero offsets, code offsets and masks are supported; else weights must be code times scale.
+    one_scale: whether a weight must have a single scale. inputs: the required input quantization; None for any or none.
     """
 
     container: str
@@ -31,7 +31,7 @@ class Takes:
     inputs: ActivationFormat | None = None
 
     def as_codes(self, name: str, spec: PackedSpec) -> bool:
-        """Whether the layer is stored as codes; False: as floats. Raises ExportError where the container refuses it."""
+        """Whether the layer is stored as codes, else as floats. Raises ExportError if the container refuses it."""
         if spec.kind == "embedding" and not self.embeddings:
             return False
         if self.formats is None and (spec.coded is None or not spec.coded.format.affine):

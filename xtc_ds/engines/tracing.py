@@ -1,6 +1,6 @@
-"""From a frozen model to an ONNX graph in which each packed layer is one node to be written out.
+"""Traces a frozen model to an ONNX graph that contains placeholder nodes for its packed layers.
 
-The nodes are those of ``placeholders``; none is left in a file.
+The nodes come from ``placeholders`` and are replaced before a file is written.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ OPSET = 18
 
 
 def packed_layers(frozen: nn.Module) -> dict[str, PackedLayer]:
-    """Name to layer, as the nodes of a traced graph name them."""
+    """Packed layers by name; the nodes of a traced graph refer to them by these names."""
     return {name: module for name, module in frozen.named_modules() if isinstance(module, PackedLayer)}
 
 
 def traced_graph(frozen: nn.Module, sample: Mapping[str, Tensor] | None, takes: Takes) -> onnx.ModelProto:
-    """The model in ONNX operators and nodes of packed layers; inputs and outputs keep their names.
+    """The model in ONNX operators and placeholder nodes; inputs and outputs keep their names.
 
-    sample: an input by name, two samples at least; by default token ids, a mask and, if the model has them,
-        token types. The first dimension, and the second of whole numbers (tokens), may have any size afterwards.
-    takes: which weights become nodes of codes; others are constants of floats.
+    sample: inputs by name, with a batch of at least two; by default token ids, an attention mask and, if the model has
+        them, token types. The first dimension is dynamic in the result, and the second one of integer inputs (tokens).
+    takes: which weights become placeholder nodes; others become float constants.
 
-    Raises ExportError where the model cannot be traced.
+    Raises ExportError if the model cannot be traced.
     """
     inputs = dict(sample) if sample is not None else _token_inputs(frozen)
     shell = _Shell(_traceable(frozen, takes))
@@ -63,7 +63,7 @@ def traced_graph(frozen: nn.Module, sample: Mapping[str, Tensor] | None, takes: 
     except torch.onnx.errors.OnnxExporterError as error:
         raise ExportError(f"{type(frozen).__name__} cannot be traced: {error}") from error
     model: onnx.ModelProto = program.model_proto
-    # What is left of the trace: sizes of the sample, source lines.
+    # Remove leftovers of the trace: sizes of the sample, source lines.
     del model.graph.value_info[:], model.functions[:], model.metadata_props[:]
     for node in model.graph.node:
         del node.metadata_props[:]
@@ -72,7 +72,7 @@ def traced_graph(frozen: nn.Module, sample: Mapping[str, Tensor] | None, takes: 
 
 
 def _name_axes(graph: onnx.GraphProto) -> None:
-    """Free dimensions are called what they are, in inputs and outputs."""
+    """Name the dynamic dimensions of inputs and outputs "batch" and "sequence"."""
     names: dict[str, str] = {}
     for value in [*graph.input, *graph.output]:
         for dimension, name in zip(value.type.tensor_type.shape.dim, ("batch", "sequence"), strict=False):
@@ -99,7 +99,7 @@ def _dynamic(value: Tensor) -> dict[int, Any]:
 
 
 class _Shell(nn.Module):
-    """Gives the tensors of a model's output, in order, and nothing else."""
+    """Wraps a model to return only the tensors of its output, in order."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -128,6 +128,6 @@ def _traceable(frozen: nn.Module, takes: Takes) -> nn.Module:
         for module in model.modules():
             if getattr(module, "config", None) is config:
                 module.config = own  # type: ignore[assignment]
-        # The fused operator is written out by the exporter with checks for masked rows, which cost time.
+        # The exporter expands fused attention with checks for fully masked rows, which cost time.
         model.set_attn_implementation("eager")  # type: ignore[operator]
     return model

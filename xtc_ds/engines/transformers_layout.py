@@ -1,4 +1,4 @@
-"""A frozen model as tensors of the transformers model that it was before compression."""
+"""Converts a frozen model to the tensors of the transformers model that it was before compression."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ __all__ = ["TransformersLayout", "unquantized_inputs"]
 
 
 class TransformersLayout:
-    """Names and shapes of the uncompressed model, against which every tensor is checked.
+    """Names and shapes of the uncompressed model, against which the shapes of all tensors are checked.
 
-    frozen: a frozen transformers model; container: for messages.
+    frozen: a frozen transformers model. container: its name in error messages.
 
-    Raises ExportError where the frozen model is not one that transformers builds from a config.
+    Raises ExportError if transformers cannot build the model from its config, also because pruning made it smaller.
     """
 
     def __init__(self, frozen: nn.Module, container: str) -> None:
@@ -50,7 +50,7 @@ class TransformersLayout:
             self.shape = type(frozen)(copy.deepcopy(self.config))
 
     def layers(self) -> dict[str, PackedLayer]:
-        """Packed layers by name; of tied ones the first."""
+        """Packed layers by name; only the first of tied layers."""
         found: dict[object, tuple[str, PackedLayer]] = {}
         for name, module in self.frozen.named_modules():
             if isinstance(module, PackedLayer):
@@ -58,20 +58,20 @@ class TransformersLayout:
         return dict(found.values())
 
     def dense_weight(self, name: str, layer: PackedLayer) -> Tensor:
-        """The float32 weight as the uncompressed layer stores it."""
+        """The decoded float32 weight in the layout of the uncompressed layer."""
         kind, weight = layer_kind_of(self.shape.get_submodule(name)), layer.dense_weight()
         return (weight if kind is None else kind.as_stored(weight)).contiguous()
 
     def float_weight(self, name: str, layer: PackedLayer) -> Tensor:
-        """The weight as floats, in the type in which the model's floats are stored if that holds it exactly."""
+        """The decoded weight in the model's stored float dtype if that represents it exactly, else in float32."""
         weight = self.dense_weight(name, layer)
         stored = weight.to(self.stored_dtype)
         return stored if torch.equal(stored.float(), weight) else weight
 
     def tensors(self, packed: Callable[[str, PackedLayer], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """All tensors of the file: what ``packed`` makes of each layer's weight, and the floats as they are stored.
+        """All tensors of the file: those that ``packed`` returns for each packed layer, and the model's other tensors.
 
-        packed: layer name and layer to tensors by key (``weight``, ...).
+        packed: called with a layer's name and the layer; returns its tensors by key (``weight``, ...).
         """
         result: dict[str, Tensor] = {}
         seen: set[int] = set()
@@ -93,7 +93,7 @@ class TransformersLayout:
         return result
 
     def write(self, tensors: dict[str, Tensor], folder: Path, quantization: dict[str, Any] | None = None) -> None:
-        """``model.safetensors`` and ``config.json``."""
+        """Write ``model.safetensors``, ``config.json`` and, if the model has one, the generation config."""
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
         self.config.save_pretrained(folder)
         if quantization is not None:
@@ -115,6 +115,6 @@ class TransformersLayout:
 
 
 def unquantized_inputs(layers: dict[str, PackedLayer]) -> tuple[str, ...]:
-    """What to say of a container whose layers take their inputs as they are."""
+    """The note for containers that do not quantize inputs: how many layers lose it; empty if none does."""
     count = sum(layer.spec.activation is not None for layer in layers.values())
     return (f"the inputs of {count} layers are not quantized",) if count else ()
