@@ -1,4 +1,4 @@
-"""Weight and activation formats: encode, decode, pack, unpack. The only place that quantizes."""
+"""Weight and activation formats: encode, decode, pack and unpack. All quantization rules are defined here."""
 
 from __future__ import annotations
 

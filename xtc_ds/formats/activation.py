@@ -1,4 +1,4 @@
-"""Activations as integers, on the same grids as weights."""
+"""Quantization of activations, on the same integer grids as weights."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class ActivationFormat:
 
     bits: 4 or 8.
     symmetric: whether the grid is centred on 0.
-    calibration: "dynamic" gives each token (all but the last dimension) its own scale on every call;
-        "static" uses one range for the tensor, averaged while training.
+    calibration: "dynamic" computes a scale for each token (all dimensions but the last) on every call;
+        "static" uses one range for the whole tensor, a running average from training.
     """
 
     bits: int = 8
@@ -28,9 +28,9 @@ class ActivationFormat:
     calibration: Literal["dynamic", "static"] = "dynamic"
 
     def encode(self, x: Tensor, range_: Tensor | None = None) -> Encoded:
-        """Codes of ``x`` (..., features), flattened to (tokens, features), scale (tokens, 1) or (1, 1) if static.
+        """Codes of ``x`` (..., features) as (tokens, features), with scale (tokens, 1), or (1, 1) if static.
 
-        ``range_`` is the static (minimum, maximum), shape (2,).
+        range_: the static (minimum, maximum), shape (2,); required if the calibration is "static".
         """
         grid = IntegerFormat(self.bits) if self.symmetric else AsymmetricFormat(self.bits)
         x_TI = x.reshape(-1, x.shape[-1])

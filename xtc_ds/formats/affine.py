@@ -1,4 +1,4 @@
-"""Formats on a uniform grid: what codes stand for is linear in the code, so that products can be taken on codes."""
+"""Formats with a uniform grid: the decoded value is an affine function of the code, so products can run on codes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class AffineFormat(WeightFormat):
     """``w_hat = (code + code_offset) * scale + zero``, with one scale (and zero) per group."""
 
     affine = True
-    #: whether groups carry a zero, the value of code ``-code_offset``, beside the scale
+    #: whether each group has, besides the scale, a zero: the decoded value of code ``-code_offset``
     has_zero: ClassVar[bool] = False
-    #: what is added to a code before it is scaled: it shifts unsigned grids so that their codes fit int8
+    #: added to a code before scaling; codes of unsigned grids are stored minus this offset, so that they fit int8
     code_offset: int = 0
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:  # type: ignore[override]
-        """``scale``, and ``zero`` of shifted grids."""
+        """``scale``, and ``zero`` if the format has one."""
         return (Part("scale"), Part("zero")) if self.has_zero else (Part("scale"),)
 
     @property

@@ -1,6 +1,6 @@
-"""What a weight format is: pure functions over tensors, used to train, to compute and to store.
+"""The interface of weight formats: pure functions on tensors, used in training, inference and storage.
 
-Shape legend: G = groups of weights with parts of their own, N = weights in a group.
+Shape legend: G = groups of weights, each with its own parts (such as a scale), N = weights in a group.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ __all__ = ["Encoded", "Part", "WeightFormat"]
 
 @dataclass(frozen=True)
 class Part:
-    """Floats that lie beside the codes, such as scales or a table of centroids: float32 in memory, in a file rounded
-    to the type of its floats.
+    """Floats that a format stores besides the codes, such as scales or a codebook.
 
-    name: what the format calls it; the tensor of a layer or a file is ``weight_<name>``.
-    size: values that each group has; None: a single one, without a dimension of its own.
-    learned: whether training changes the values themselves; they are parameters then, and not computed from the
-        weights at every step.
+    They are float32 in memory; a file rounds them to its float dtype.
+
+    name: the format's name for the part; the tensor of a layer or a file is called ``weight_<name>``.
+    size: number of values per group; None for a single value, without its own dimension.
+    learned: whether the values are trained as parameters, instead of computed from the weights in every step.
     """
 
     name: str
@@ -37,20 +37,20 @@ class Part:
     learned: bool = False
 
     def shape(self, groups: int) -> tuple[int, ...]:
-        """(G,), or (G, size)."""
+        """The tensor's shape: (G,), or (G, size)."""
         return (groups,) if self.size is None else (groups, self.size)
 
     def per_group(self, values: Tensor) -> Tensor:
-        """Values of :meth:`shape` as ``decode`` takes them, (G, 1) or (G, size)."""
+        """Reshape values of :meth:`shape` to what ``decode`` expects: (G, 1) or (G, size)."""
         return values.unsqueeze(1) if self.size is None else values
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A tensor as integers, and what says what they stand for.
+    """A tensor as integer codes, with everything that is needed to decode them.
 
     codes: integers, (G, N), int8 up to 8 bits (wider only for training formats above 8 bits).
-    parts: float32 tensors by the names of ``format.parts``, (G, 1) or (G, size).
+    parts: the parts by the names of ``format.parts``, float32 (G, 1) or (G, size).
     """
 
     codes: Tensor
@@ -58,7 +58,7 @@ class Encoded:
     format: WeightFormat
 
     def decode(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """The values that the codes stand for, (G, N), computed in float32 and cast to ``dtype``."""
+        """The decoded values (G, N), computed in float32 and cast to ``dtype``."""
         return self.format.decode(self.codes, self.parts).to(dtype)
 
     @property
@@ -68,57 +68,58 @@ class Encoded:
 
 
 class WeightFormat(ABC):
-    """A way to write weights as integer codes and, for each group of weights, a few floats.
+    """A representation of weights as integer codes and a few floats for each group of weights.
 
-    Subclasses are stateless: the same instance encodes every tensor. ``pack`` and ``unpack`` are
-    exact inverses for any number of codes.
+    Instances are stateless: one instance encodes all tensors. ``pack`` and ``unpack`` are exact inverses for any
+    number of codes.
     """
 
     #: the name stored in files, unique in the registry
     name: str
     #: nominal bits of one weight: log2 of the number of levels
     bits: float
-    #: smallest and largest code; 0 is a code of every format whose zeros need a mask
+    #: smallest and largest code; a format whose pruned weights need a mask must have 0 as a valid code
     code_range: tuple[int, int]
-    #: what lies beside the codes
+    #: the floats stored besides the codes
     parts: tuple[Part, ...]
-    #: whether weights are rounded to a uniform grid, to the nearest point or at random
+    #: whether weights are rounded to a uniform grid, so that stochastic rounding is possible
     has_grid: ClassVar[bool] = False
-    #: whether ``w_hat = (code + offset) * scale + zero``: what is needed to compute with codes instead of values.
-    #: A format says so itself (``AffineFormat``); everything that is not affine is decoded.
+    #: whether ``w_hat = (code + offset) * scale + zero``, which is needed to compute with codes instead of values.
+    #: Formats must declare it (as ``AffineFormat`` does); weights of other formats are decoded.
     affine: ClassVar[bool] = False
-    #: the format whose codes hold the values of this one and zero (its own name, if it has a code for zero); None
-    #: where pruned weights need a mask beside their codes
+    #: name of the format whose codes represent the values of this format and zero (its own name if it has a code for
+    #: zero); None if pruned weights need a mask besides their codes
     zero_format: str | None = None
 
     @property
     def scaled_codes(self) -> bool:
-        """Whether ``w_hat = code * scale`` and nothing else, so that codes can be multiplied with codes."""
+        """Whether ``w_hat = code * scale``, without offset or zero, so that codes can be multiplied with codes."""
         return False
 
     @property
     def learned(self) -> bool:
-        """Whether training learns some of the parts."""
+        """Whether some of the parts are learned in training."""
         return any(part.learned for part in self.parts)
 
     @abstractmethod
     def encode(self, w_GN: Tensor) -> Encoded:
-        """Codes and parts of each row of ``w_GN``, a float tensor (G, N)."""
+        """Encode each row of ``w_GN``, a float tensor (G, N), as a group."""
 
     def encode_with(self, w_GN: Tensor, learned: Mapping[str, Tensor]) -> Encoded:
-        """Codes of ``w_GN`` where the learned parts are given, by name, as ``decode`` takes them."""
+        """Encode ``w_GN`` with given learned parts, by name, in the shapes that ``decode`` expects."""
         return self.encode(w_GN)
 
     def encode_stochastic(self, w_GN: Tensor, noise_GN: Tensor) -> Encoded:
-        """Like ``encode``, but rounded up with the probability of the fraction: up where ``noise_GN`` is below it.
+        """Like ``encode``, with stochastic rounding: up with a probability equal to the fraction, else down.
 
-        noise_GN: uniform in [0, 1), (G, N). Formats without a grid (``has_grid`` is False) have nothing to round.
+        noise_GN: uniform in [0, 1), (G, N); a value is rounded up if its noise is below its fraction. Formats without
+        a grid (``has_grid`` is False) ignore it.
         """
         return self.encode(w_GN)
 
     @abstractmethod
     def decode(self, codes_GN: Tensor, parts: Mapping[str, Tensor]) -> Tensor:
-        """The float32 values (G, N) that codes stand for, with the parts of ``Encoded``."""
+        """Decode codes to float32 values (G, N). parts: as in ``Encoded``."""
 
     def fake_quantize(
         self,
@@ -129,40 +130,40 @@ class WeightFormat(ABC):
         learned: Mapping[str, Tensor] | None = None,
         codes: Tensor | None = None,
     ) -> Tensor:
-        """``w`` as its codes stand for it, with the gradient that training uses: here straight through to ``w``.
+        """``w`` encoded and decoded, with the gradient used in training; by default the straight-through estimator.
 
-        See ``fake_quantize_weight``. A format with learned parts brings its own rule for their gradient.
+        For the arguments see ``fake_quantize_weight``. A format with learned parts overrides this with their gradient.
         """
         return straight_through(w, self, grouping, noise, float_share)
 
     @abstractmethod
     def pack(self, codes: Tensor) -> Tensor:
-        """Codes of any shape, row-major, as a flat uint8 tensor of ``packed_bytes(numel)`` bytes."""
+        """Pack codes of any shape, row-major, to a flat uint8 tensor of ``packed_bytes(numel)`` bytes."""
 
     @abstractmethod
     def unpack(self, packed: Tensor, numel: int) -> Tensor:
         """The ``numel`` int8 codes in ``packed``, flat.
 
-        Raises FormatError if the bytes are not such codes; values are looked at on the CPU alone.
+        Raises FormatError if the bytes are no valid packing; their values are checked only on the CPU.
         """
 
     @abstractmethod
     def packed_bytes(self, numel: int) -> int:
-        """Bytes that ``numel`` packed codes take."""
+        """Number of bytes of ``numel`` packed codes."""
 
     @abstractmethod
     def check_stored(self, largest: int, last: int, numel: int) -> None:
-        """Raise FormatError where bytes are no ``numel`` codes; ``largest`` is their largest, ``last`` the last one.
+        """Raise the FormatError that ``unpack`` would raise for the values of packed bytes, without unpacking them.
 
-        What ``unpack`` raises, without unpacking.
+        largest: the largest byte. last: the last byte. numel: number of codes.
         """
 
     def parts_values(self, groups: int) -> int:
-        """How many floats lie beside the codes of so many groups."""
+        """Number of floats in all parts together, for ``groups`` groups."""
         return sum(math.prod(part.shape(groups)) for part in self.parts)
 
     def check_codes(self, codes: Tensor) -> None:
-        """Raise FormatError where a code lies outside the format's range."""
+        """Raise FormatError if a code is outside ``code_range``."""
         low, high = self.code_range
         if codes.numel() and not low <= int(codes.min()) <= int(codes.max()) <= high:
             raise FormatError(
@@ -170,7 +171,7 @@ class WeightFormat(ABC):
             )
 
     def check_packed(self, packed: Tensor, numel: int) -> None:
-        """Raise FormatError where ``packed`` is not a flat uint8 tensor of the right length."""
+        """Raise FormatError if ``packed`` is not a flat uint8 tensor of the right length."""
         expected = self.packed_bytes(numel)
         if packed.dtype != torch.uint8 or packed.dim() != 1 or packed.numel() != expected:
             raise FormatError(
@@ -179,7 +180,7 @@ class WeightFormat(ABC):
             )
 
     def __eq__(self, other: object) -> bool:
-        # A copy of a layer has a copy of its format.
+        # Compared by value, because deep copies of layers contain copies of their formats.
         return type(other) is type(self) and other.name == self.name
 
     def __hash__(self) -> int:

@@ -16,7 +16,7 @@ __all__ = ["FORMATS", "BinaryFormat"]
 class BinaryFormat(AffineFormat):
     """``w_hat = alpha * sign(w)``, ``alpha = mean |w|`` of the group (XTC; Rastegari et al. 2016, eq. 6).
 
-    ``sign(0)`` is +1, so that two levels are two levels; packed, a set bit is +1.
+    ``sign(0)`` is +1, so that there are exactly two levels. In packed form, a set bit means +1.
     """
 
     name = "binary"

@@ -1,4 +1,4 @@
-"""Codes of 1 to 8 bits, from ``-2**(b-1)`` to ``2**(b-1) - 1``, as a dense stream of bits."""
+"""Packing of codes from ``-2**(b-1)`` to ``2**(b-1) - 1`` with b = 1 to 8 bits, as a dense bit stream."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _LARGEST_STORED_BITS = 8
 
 
 class BitCodes(WeightFormat):
-    """Base of formats with ``2**int_bits`` codes. A code is stored as its distance from the lowest one."""
+    """Base of formats with ``2**int_bits`` codes. A code is stored as the difference to the lowest code."""
 
     int_bits: int
 
     def set_bits(self, bits: int, name: str) -> None:
-        """Take on this many bits and that name."""
+        """Set the number of bits, the name and the range of codes."""
         self.int_bits, self.bits, self.name = bits, float(bits), name
         self.code_range = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 

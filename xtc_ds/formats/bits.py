@@ -1,4 +1,4 @@
-"""Unsigned integers of 1 to 8 bits as a dense stream of bits.
+"""Packing of unsigned integers of 1 to 8 bits as a dense bit stream.
 
 The stream is little-endian: bit k of value i is bit ``i * bits + k`` of the stream, and bit j of the
 stream is bit ``j % 8`` of byte ``j // 8``. Three values of 3 bits, 5 = 101, 1 = 001, 6 = 110, give::
@@ -18,12 +18,12 @@ from xtc_ds.errors import FormatError
 
 __all__ = ["can_look", "check_padding", "pack_bits", "packed_size", "unpack_bits"]
 
-# Values handled at a time: a multiple of 8, so that every chunk ends on a whole byte.
+# Number of values processed at a time: a multiple of 8, so that every chunk ends on a byte boundary.
 _CHUNK = 1 << 20
 
 
 def packed_size(numel: int, bits: int) -> int:
-    """Bytes of ``numel`` values of ``bits`` bits."""
+    """Number of bytes that ``numel`` values of ``bits`` bits take."""
     return (numel * bits + 7) // 8
 
 
@@ -36,7 +36,7 @@ def pack_bits(values: Tensor, bits: int) -> Tensor:
 
 
 def unpack_bits(packed: Tensor, bits: int, numel: int) -> Tensor:
-    """The inverse of ``pack_bits``. Raises FormatError if a padding bit is set, where ``can_look``."""
+    """The inverse of ``pack_bits``. Raises FormatError if a padding bit is set; checked only if ``can_look``."""
     if bits == 8:
         return packed.clone()
     step = _CHUNK * bits // 8
@@ -48,15 +48,15 @@ def unpack_bits(packed: Tensor, bits: int, numel: int) -> Tensor:
 
 
 def can_look(packed: Tensor) -> bool:
-    """Whether packed values can be checked: not while a program is traced, and on a GPU not without waiting for it.
+    """Whether packed values may be checked: not while tracing, and not on a GPU, which would have to be synchronized.
 
-    Files have been checked when they were loaded.
+    This loses no safety for files, whose contents are checked when they are loaded.
     """
     return packed.numel() > 0 and packed.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def check_padding(last: int, bits: int, numel: int) -> None:
-    """Raise FormatError if ``last``, the last byte of ``numel`` values, has a bit set behind them."""
+    """Raise FormatError if ``last``, the last byte of ``numel`` packed values, has a padding bit set."""
     if last >> ((numel * bits - 1) % 8 + 1):
         raise FormatError(f"padding bits after {numel} codes of {bits} bits are not zero")
 
@@ -69,7 +69,7 @@ def _pack_chunk(values: Tensor, bits: int) -> Tensor:
 
 
 def _bytes_of(values: Tensor, bits: int) -> Tensor:
-    """Whole values in every byte, the first in its lowest bits."""
+    """Pack values whose ``bits`` divide 8: each byte contains whole values, the first in its lowest bits."""
     per_byte = 8 // bits
     table = torch.nn.functional.pad(values, (0, -values.numel() % per_byte)).reshape(-1, per_byte)
     packed = table[:, 0].clone()
@@ -80,7 +80,7 @@ def _bytes_of(values: Tensor, bits: int) -> Tensor:
 
 def _unpack_chunk(packed: Tensor, bits: int) -> Tensor:
     if 8 % bits == 0:
-        # Whole values in every byte: one look-up a byte is many times faster than shifting bits.
+        # Each byte contains whole values: one table look-up per byte is many times faster than shifting bits.
         return _values_of_bytes(bits, packed.device).index_select(0, packed.int()).reshape(-1)
     stream = _values_of_bytes(1, packed.device).index_select(0, packed.int()).reshape(-1)
     stream = stream[: stream.numel() // bits * bits].reshape(-1, bits)
@@ -91,8 +91,8 @@ def _unpack_chunk(packed: Tensor, bits: int) -> Tensor:
 
 
 def _values_of_bytes(bits: int, device: torch.device) -> Tensor:
-    """Row b: the values of ``bits`` bits in byte b, (256, 8 / bits)."""
-    # What is made while a program is traced is no tensor to keep.
+    """Table (256, 8 / bits), uint8: row b contains the values of ``bits`` bits in byte b."""
+    # Tensors created while tracing must not be cached.
     traced = torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack()
     return (_make_values if traced else _kept_values)(bits, device)
 

@@ -1,4 +1,4 @@
-"""Fake quantization: what training computes with, floats that codes stand for."""
+"""Fake quantization for training: encode and decode, so that floats take the values of their codes."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def fake_quantize_weight(
     learned: Mapping[str, Tensor] | None = None,
     codes: Tensor | None = None,
 ) -> Tensor:
-    """``w_OI`` as its codes stand for it, same shape and dtype, with the gradient of the format.
+    """``w_OI`` encoded and decoded, in the same shape and dtype, with the gradient that the format defines.
 
-    noise: as many numbers in [0, 1) as weights, row-major, for stochastic rounding; None rounds to the nearest.
-    float_share: r of ``r * w + (1 - r) * w_hat``, 0 to 1; for weights that turn into codes gradually.
-    learned: the learned parts of the format by name, as its ``decode`` takes them; they get a gradient.
-    codes: the codes of the weights in their shape, where they stay what they are; None: found from the weights.
+    noise: one number in [0, 1) per weight, row-major, for stochastic rounding; None to round to nearest.
+    float_share: r in ``r * w + (1 - r) * w_hat``, 0 to 1, to quantize weights gradually.
+    learned: the learned parts of the format by name, as ``decode`` expects them; they get a gradient.
+    codes: fixed codes in the shape of the weights; None to compute them from the weights.
     """
     return weight_format.fake_quantize(w_OI, grouping, noise, float_share, learned, codes)
 
 
 def fake_quantize_activation(x: Tensor, activation_format: ActivationFormat, range_: Tensor | None = None) -> Tensor:
-    """``x`` (any shape, features last) as its codes stand for it; the gradient passes unchanged."""
+    """``x`` (any shape, features last) encoded and decoded, with the straight-through estimator as gradient."""
     return straight_through_activation(x, activation_format, range_)

@@ -1,4 +1,4 @@
-"""Which weights share a scale."""
+"""``Grouping``: which weights share a scale."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["Grouping"]
 
 @dataclass(frozen=True)
 class Grouping:
-    """Equal contiguous groups of the row-major flattened weight.
+    """Partition of the row-major flattened weight into contiguous groups of equal size.
 
-    kind: "tensor" one group; "row" one per output feature (per token of an embedding);
-        "group" as many as ``groups`` (DeepSpeed's ``quantize_groups``).
+    kind: "tensor": a single group; "row": one per output feature (per row of an embedding table);
+        "group": ``groups`` groups (DeepSpeed's ``quantize_groups``).
     """
 
     kind: Literal["tensor", "row", "group"] = "tensor"
     groups: int = 1
 
     def count(self, shape: tuple[int, ...]) -> int:
-        """Number of groups in a weight of that shape. Raises FormatError if they are not equal."""
+        """Number of groups in a weight of ``shape``. Raises FormatError if they would not have equal sizes."""
         if self.kind == "tensor":
             return 1
         if self.kind == "row":
@@ -37,10 +37,10 @@ class Grouping:
         return self.groups
 
     def split(self, w_OI: Tensor) -> Tensor:
-        """The weight as (groups, weights in a group), without a copy where it is contiguous."""
+        """The weight reshaped to (groups, weights in a group), without a copy if it is contiguous."""
         return w_OI.reshape(self.count(tuple(w_OI.shape)), -1)
 
     @property
     def per_row(self) -> bool:
-        """Whether every output row has one scale, so that a matrix product can be rescaled after the sum."""
+        """Whether each output row has a single scale, so that a matrix product can be rescaled after the sum."""
         return self.kind in ("tensor", "row")

@@ -1,4 +1,4 @@
-"""Uniform integer grids of 2 to 8 bits (to 16 in training, on the way down to fewer)."""
+"""Uniform integer grids of 2 to 8 bits (up to 16 in training, while the number of bits is still being reduced)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["FORMATS", "AsymmetricFormat", "IntegerFormat"]
 class IntegerFormat(AffineFormat, BitCodes):
     """``w_hat = s * clamp(round(w / s), -2**(b-1), 2**(b-1) - 1)`` with ``s = 2 max|w| / 2**b`` per group.
 
-    The scale divides by ``2**b``, as DeepSpeed's symmetric quantizer does, so the largest positive weight
-    is clipped by one step. Rounding is to nearest, ties to even; ``encode_stochastic`` rounds at random, so that
-    a weight inside the range is kept in the mean.
+    The scale divides by ``2**b``, like DeepSpeed's symmetric quantizer, so the largest positive weight is clipped by
+    one step. Rounding is to nearest, ties to even; ``encode_stochastic`` rounds at random, so that the expected value
+    of a weight inside the range is the weight itself.
     """
 
     has_grid = True
@@ -31,7 +31,7 @@ class IntegerFormat(AffineFormat, BitCodes):
 
     @property
     def code_dtype(self) -> torch.dtype:
-        """int8 up to 8 bits; training formats above need more."""
+        """int8 for up to 8 bits; int32 for training formats with more."""
         return torch.int8 if self.int_bits <= 8 else torch.int32
 
     def encode(self, w_GN: Tensor) -> Encoded:
@@ -45,9 +45,9 @@ class IntegerFormat(AffineFormat, BitCodes):
         return -largest_G1, largest_G1
 
     def encode_range(self, w_GN: Tensor, low_G1: Tensor, high_G1: Tensor, noise_GN: Tensor | None = None) -> Encoded:
-        """Encode on the grid of a known range (static activations); values outside are clipped."""
+        """Encode on the grid of a given range (for static activations); values outside are clipped."""
         scale_G1 = 2 * torch.maximum(low_G1.abs(), high_G1.abs()) / 2**self.int_bits
-        # An all-zero group has scale 0: divide by 1 there, every code is 0. A NaN scale stays.
+        # An all-zero group has scale 0: dividing by 1 instead makes all codes 0. A NaN scale stays NaN.
         step_G1 = torch.where(scale_G1 == 0, 1.0, scale_G1)
         codes = _round(w_GN.float() / step_G1, noise_GN).clamp_(*self.code_range)
         return Encoded(codes.to(self.code_dtype), {"scale": scale_G1}, self)
@@ -56,8 +56,8 @@ class IntegerFormat(AffineFormat, BitCodes):
 class AsymmetricFormat(IntegerFormat):
     """``w_hat = s * q + z``, ``q`` in 0..2**b - 1, ``s = (max - min) / 2**b``, ``z = s * round(min / s)`` per group.
 
-    Divides by ``2**b`` as DeepSpeed's asymmetric quantizer does, so the maximum is not reached. Stored codes
-    are ``q - 2**(b-1)``, which fit int8. A constant group has scale 0 and its value as zero: it is kept exactly.
+    Divides by ``2**b``, like DeepSpeed's asymmetric quantizer, so the maximum is not reached. Stored codes are
+    ``q - 2**(b-1)``, which fit int8. A constant group has scale 0 and its value as zero, so it is represented exactly.
     """
 
     has_zero = True
@@ -65,7 +65,7 @@ class AsymmetricFormat(IntegerFormat):
     def __init__(self, bits: int) -> None:
         super().__init__(bits)
         self.name = f"int{bits}_asymmetric"
-        self.zero_format = None  # the zero of the grid is no code
+        self.zero_format = None  # no fixed code represents the value 0
         self.code_offset = 2 ** (bits - 1)
 
     def _range(self, w_GN: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,7 +74,7 @@ class AsymmetricFormat(IntegerFormat):
     def encode_range(self, w_GN: Tensor, low_G1: Tensor, high_G1: Tensor, noise_GN: Tensor | None = None) -> Encoded:
         scale_G1 = (high_G1 - low_G1) / 2**self.int_bits
         step_G1 = torch.where(scale_G1 == 0, 1.0, scale_G1)
-        # A group of one value has no step; its value goes whole into the zero.
+        # A constant group has scale 0; its zero is the value itself, not rounded to a multiple of the scale.
         zero_G1 = torch.where(scale_G1 == 0, low_G1, (low_G1 / step_G1).round() * scale_G1)
         half = self.code_offset
         codes = _round((w_GN.float() - zero_G1) / step_G1, noise_GN).clamp_(0, 2 * half - 1).sub_(half)
@@ -82,11 +82,11 @@ class AsymmetricFormat(IntegerFormat):
 
 
 def _round(x_GN: Tensor, noise_GN: Tensor | None) -> Tensor:
-    """To the nearest integer, or down, and up where the noise is below the fraction; ``x_GN`` is overwritten."""
+    """Round to nearest or, with noise, up where the noise is below the fraction and else down. Overwrites ``x_GN``."""
     if noise_GN is None:
         return x_GN.round_()
     low_GN = x_GN.floor()
-    # Compared with the fraction, not added to the weight: a sum of floats would round by itself.
+    # The noise is compared with the fraction and not added to the weight, because a float sum would itself be rounded.
     return low_GN.add_(noise_GN < x_GN.sub_(low_GN))
 
 

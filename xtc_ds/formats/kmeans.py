@@ -1,6 +1,6 @@
-"""A codebook per group: each weight is the number of its centroid (k-means; Han et al. 2016, "Deep Compression").
+"""Codebook quantization: a weight's code is the index of its centroid (k-means; Han et al. 2016, "Deep Compression").
 
-Shape legend: G = groups of weights with a codebook of their own, N = weights in a group, K = centroids of a codebook.
+Shape legend: G = groups of weights, each with its own codebook, N = weights in a group, K = centroids in a codebook.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from xtc_ds.formats.straight_through import straight_through
 
 __all__ = ["FORMATS", "KMeansFormat", "lloyd"]
 
-# Lloyd's iterations end by themselves when no weight changes its centroid; this is against slow cases.
+# Lloyd's algorithm stops when no weight changes its centroid; this limit is for slow cases.
 _MOST_ITERATIONS = 300
-# Up to so many comparisons are faster than a search for each weight.
+# Up to this many comparisons per weight are faster than a binary search.
 _FEW = 15
 
 
 class KMeansFormat(BitCodes):
-    """``w_hat = codebook[index]`` with ``2**b`` centroids per group; stored codes are ``index - 2**(b-1)``, fit int8.
+    """``w_hat = codebook[index]``, ``2**b`` centroids per group. Stored codes are ``index - 2**(b-1)``, which fit int8.
 
-    The codebook starts evenly between the smallest and the largest weight and is moved by Lloyd's iterations. In
-    training it is learned: the gradient of a centroid is the sum of the gradients of its weights (Han et al., eq. 3).
+    The initial centroids are evenly spaced between the smallest and the largest weight and are refined by Lloyd's
+    algorithm. In training the codebook is learned: the gradient of a centroid is the sum of the gradients of its
+    weights (Han et al., eq. 3).
     """
 
-    zero_format = None  # no centroid is zero for certain
+    zero_format = None  # there need not be a centroid at zero
 
     def __init__(self, bits: int) -> None:
         if not 1 <= bits <= 8:
@@ -44,7 +45,7 @@ class KMeansFormat(BitCodes):
         return self.encode_with(w_GN, {"codebook": lloyd(w_GN, 2**self.int_bits)})
 
     def encode_with(self, w_GN: Tensor, learned: Mapping[str, Tensor]) -> Encoded:
-        """The codes of the nearest centroids; a weight in the middle of two goes to the lower one."""
+        """Encode with the nearest centroids; a weight midway between two gets the lower one."""
         sorted_GK, order_GK = learned["codebook"].detach().float().sort(dim=1)
         middles = (sorted_GK[:, 1:] + sorted_GK[:, :-1]) / 2
         place_GN = _count_below(middles, w_GN.detach().float())
@@ -57,9 +58,10 @@ class KMeansFormat(BitCodes):
         return codebook_GK.reshape(-1).index_select(0, self.places(codes_GN, len(codebook_GK))).reshape(codes_GN.shape)
 
     def places(self, codes_GN: Tensor, codebooks: int) -> Tensor:
-        """Where the centroids of codes are in the flattened codebooks, int32 (G * N,); one codebook serves all groups.
+        """Indices of the codes' centroids in the flattened codebooks, int32 (G * N,).
 
-        Selecting from a flat table is several times faster than ``gather``, which wants indices of 64 bits.
+        codebooks: number of codebooks; with 1, all groups use it. Selecting from a flat table is several times faster
+        than ``gather``, which requires 64-bit indices.
         """
         index_GN = codes_GN.to(torch.int32) - self.code_range[0]
         if codebooks > 1:
@@ -76,9 +78,9 @@ class KMeansFormat(BitCodes):
         learned: Mapping[str, Tensor] | None = None,
         codes: Tensor | None = None,
     ) -> Tensor:
-        """The centroids of the weights; ``codes`` say which, or else each weight takes the nearest.
+        """Each weight replaced by its centroid: the one given by ``codes``, or the nearest if ``codes`` is None.
 
-        Then the gradient goes straight through to ``w`` as well, so that weights move to other centroids.
+        Without ``codes``, ``w`` gets a straight-through gradient too, so that weights can move to other centroids.
         """
         if not learned:
             return straight_through(w, self, grouping, noise, float_share)
@@ -91,7 +93,7 @@ class KMeansFormat(BitCodes):
 
 
 class _LookUp(torch.autograd.Function):
-    """``codebook[index]`` that keeps int8 codes for the backward pass, not indices of 64 bits."""
+    """``codebook[index]`` that saves int8 codes for the backward pass instead of 64-bit indices."""
 
     @staticmethod
     def forward(
@@ -110,8 +112,8 @@ class _LookUp(torch.autograd.Function):
         sums.index_add_(0, ctx.format.places(codes_GN, shape[0]), grad_GN.float().reshape(-1))
         grad_w_GN = None
         if ctx.needs_input_grad[0]:
-            # Weights that stay with their centroid get zeros and not nothing: ZeRO-3 would count their last gradient
-            # again and again, in the norm of all gradients as well.
+            # With fixed codes the gradient is zeros and not None: with None, ZeRO-3 would count the weights' last
+            # gradient again in each step, also in the global gradient norm.
             grad_w_GN = (
                 grad_GN.to(ctx.weight_dtype) if ctx.moving else torch.zeros_like(grad_GN, dtype=ctx.weight_dtype)
             )
@@ -119,7 +121,7 @@ class _LookUp(torch.autograd.Function):
 
 
 def _count_below(middles_GK: Tensor, w_GN: Tensor) -> Tensor:
-    """How many of the ascending ``middles_GK`` are below each weight, integers (G, N)."""
+    """Number of the ascending ``middles_GK`` that are below each weight, integers (G, N)."""
     if middles_GK.shape[1] > _FEW:
         return torch.searchsorted(middles_GK.contiguous(), w_GN.contiguous())
     count_GN = torch.zeros(w_GN.shape, dtype=torch.int8, device=w_GN.device)
@@ -129,13 +131,13 @@ def _count_below(middles_GK: Tensor, w_GN: Tensor) -> Tensor:
 
 
 def lloyd(w_GN: Tensor, size: int) -> Tensor:
-    """The centroids of k-means in one dimension, float32 (G, size), in ascending order.
+    """The centroids of one-dimensional k-means (Lloyd's algorithm), float32 (G, size), in ascending order.
 
-    Computed on the CPU in float64, so that every rank and every run gets the same. A centroid that is nearest to no
-    weight stays where it is.
+    Computed on the CPU in float64, so that every rank and every run gets the same result. A centroid that is not the
+    nearest of any weight stays where it is.
     """
     sorted_GN = w_GN.detach().to("cpu", torch.float64).sort(dim=1).values.contiguous()
-    # What a run of sorted weights adds up to is a difference of two of these, whatever its length.
+    # Prefix sums: the sum of any run of sorted weights is the difference of two of them.
     sums_GN = torch.nn.functional.pad(sorted_GN.cumsum(1), (1, 0))
     low_G1, high_G1 = sorted_GN[:, :1], sorted_GN[:, -1:]
     centroids_GK = low_G1 + (high_G1 - low_G1) * torch.linspace(0, 1, size, dtype=torch.float64)

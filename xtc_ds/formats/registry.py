@@ -1,4 +1,4 @@
-"""Weight formats by name, and the one rule that turns a config's bits into a format."""
+"""The registry of weight formats, and the rule that converts a number of bits in a config to a format."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["format_for_bits", "format_names", "get_format", "register_format"]
 
 _FORMATS: dict[str, WeightFormat] = {}
 _MODULES: set[str] = set()
-# Values of the config's "format" that DeepSpeed's rule of bits chooses from. Formats of any other are named by it and
-# their bits, such as kmeans4.
+# Values of the config's "format" for which DeepSpeed's rule chooses a format by bits. With any other value, the name of
+# the format is the value followed by the bits, such as kmeans4.
 _BY_BITS = ("auto", "binary", "ternary", "integer")
 
 
 def register_format(weight_format: WeightFormat) -> None:
-    """Make a format known by its name. Raises FormatError if the name is taken."""
+    """Register a format under its name. Raises FormatError if the name is taken."""
     if weight_format.name in _FORMATS:
         raise FormatError(f"weight format '{weight_format.name}' is registered already")
     _FORMATS[weight_format.name] = weight_format
@@ -31,7 +31,7 @@ def format_names() -> tuple[str, ...]:
 
 
 def get_format(name: str) -> WeightFormat:
-    """The format of that name. Raises FormatError naming the known ones."""
+    """The format called ``name``. Raises FormatError, which lists the known names, if there is none."""
     if name not in _FORMATS:
         _register_choices()
     if name not in _FORMATS:
@@ -40,12 +40,13 @@ def get_format(name: str) -> WeightFormat:
 
 
 def format_for_bits(bits: float, symmetric: bool = True, family: str = "auto") -> WeightFormat:
-    """The format that ``bits`` mean in a config.
+    """The format that ``bits`` means in a config.
 
-    ``family`` "auto" follows DeepSpeed: 1 is binary, 2 (and 1.58) ternary, 3 and more a uniform grid;
-    "integer" takes the uniform grid at 2 bits too. Any other is the name of a format without its bits. Bits on the
-    way down from ``start_bits`` use the same rule.
-    Raises FormatError for any bits but 1, a fraction between 1 and 2 (ternary), and whole numbers from 2 to 16.
+    family: "auto" follows DeepSpeed: 1 is binary, 2 (and 1.58) ternary, 3 and more a uniform grid. "integer" uses the
+    uniform grid for 2 bits, too. Any other value is a format's name without its bits. The rule also applies to the
+    intermediate bits of a schedule that starts at ``start_bits``.
+
+    Raises FormatError for bits other than 1, fractions between 1 and 2 (ternary), and whole numbers from 2 to 16.
     """
     if not (1 <= bits <= 2 or (2 < bits <= 16 and bits == int(bits))):
         raise FormatError(f"no weight format has {bits} bits; allowed: 1, 1.58, whole numbers from 2 to 16")
@@ -59,7 +60,7 @@ def format_for_bits(bits: float, symmetric: bool = True, family: str = "auto") -
 
 
 def _register_choices() -> None:
-    """Register the ``FORMATS`` of the modules of all formats that a config can ask for, in their order."""
+    """Import the modules of all formats that a config can name and register their ``FORMATS``, in order."""
     for choice in format_choices():
         if choice.module not in _MODULES:
             _MODULES.add(choice.module)

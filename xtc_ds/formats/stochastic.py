@@ -1,7 +1,7 @@
-"""Random numbers for stochastic rounding, a pure function of (module, step, place in the weight).
+"""Random numbers for stochastic rounding, a pure function of (module, step, position in the weight).
 
-Nothing is drawn from a generator: ranks, recomputed forwards, resumed runs and a lookup of a few rows of a table
-all see the same number at the same place.
+No generator state is used: all ranks, recomputed forward passes (activation checkpointing), resumed runs and look-ups
+of a few table rows get the same number at the same position.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _MULTIPLIERS = (0x7FEB352D, -0x7B935975)  # 0x7feb352d and 0x846ca68b as signed 
 
 
 def rounding_seed(module: str, step: int) -> int:
-    """The seed of one module in one applied step, an unsigned 64-bit integer."""
+    """The seed for one module in one optimizer step (skipped steps do not count), an unsigned 64-bit integer."""
     return int.from_bytes(hashlib.blake2b(f"{module}\0{step}".encode(), digest_size=8).digest(), "little")
 
 
 def uniform_noise(seed: int, rows_R: Tensor, columns: int) -> Tensor:
     """Float32 (R, columns), uniform in [0, 1) in steps of 2**-24, on the device of ``rows_R``.
 
-    rows_R: the indices of the rows (int64); a row's numbers depend on ``seed`` and its index alone.
+    rows_R: the indices of the rows (int64); a row's numbers depend only on ``seed`` and its index.
     """
     low, high = seed & 0xFFFFFFFF, seed >> 32
     row_keys_R = _hash(_hash(rows_R.to(torch.int32) ^ _signed(low)) ^ _signed(high))
@@ -41,7 +41,7 @@ def _hash(x: Tensor) -> Tensor:
 
 
 def _shift(x: Tensor, places: int) -> Tensor:
-    # Shifts of signed integers carry the sign along; the mask makes them logical.
+    # Right shifts of signed integers are arithmetic; the mask makes them logical.
     return (x >> places).bitwise_and_((1 << (32 - places)) - 1)
 
 

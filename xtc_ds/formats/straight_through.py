@@ -1,4 +1,4 @@
-"""The straight-through estimator: forward ``decode(encode(x))``, the gradient as it comes (Bengio et al. 2013)."""
+"""The straight-through estimator: forward ``decode(encode(x))``, backward the identity (Bengio et al. 2013)."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class _StraightThroughActivation(torch.autograd.Function):
 def straight_through(
     w: Tensor, weight_format: WeightFormat, grouping: Grouping, noise: Tensor | None, float_share: float
 ) -> Tensor:
-    """``w`` as its codes stand for it, mixed with ``float_share`` of itself; the gradient passes unchanged."""
+    """``float_share * w + (1 - float_share) * decode(encode(w))``; the gradient is passed to ``w`` unchanged."""
     result: Tensor = _StraightThrough.apply(w, weight_format, grouping, noise, float_share)  # type: ignore[no-untyped-call]
     return result
 
 
 def straight_through_activation(x: Tensor, activation_format: ActivationFormat, range_: Tensor | None) -> Tensor:
-    """``x`` as its codes stand for it; the gradient passes unchanged."""
+    """``decode(encode(x))``; the gradient is passed to ``x`` unchanged."""
     result: Tensor = _StraightThroughActivation.apply(x, activation_format, range_)  # type: ignore[no-untyped-call]
     return result

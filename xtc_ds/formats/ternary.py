@@ -1,4 +1,4 @@
-"""log2(3) = 1.58 bits: a group's large weights keep their sign, the others are zero."""
+"""log2(3) = 1.58 bits: the sign of a group's large weights times their mean magnitude; the other weights are zero."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _POWERS = (1, 3, 9, 27, 81)
 class TernaryFormat(AffineFormat):
     """``w_hat = alpha * sign(w) * [|w| > t]`` (TWN: Li and Liu 2016; XTC's "2-bit").
 
-    ``t = 0.7 mean |w|`` and ``alpha`` is the mean magnitude above ``t``, both per group. Packed, five
-    codes share a byte: ``sum((code_i + 1) * 3**i)``, 1.6 bits a weight.
+    ``t = 0.7 mean |w|``, and ``alpha`` is the mean magnitude of the weights above ``t``, both per group. Packing
+    stores five codes per byte as ``sum((code_i + 1) * 3**i)``, 1.6 bits per weight.
     """
 
     name = "ternary"
@@ -37,7 +37,7 @@ class TernaryFormat(AffineFormat):
         kept_GN = size_GN > 0.7 * mean_G1
         count_G1 = kept_GN.sum(dim=1, keepdim=True)
         total_G1 = size_GN.mul_(kept_GN).sum(dim=1, keepdim=True)
-        # An all-zero group keeps nothing: alpha 0 instead of 0/0. A NaN in the group stays a NaN.
+        # An all-zero group has no weight above t: alpha is 0 instead of 0/0. A NaN in the group makes alpha NaN.
         alpha_G1 = torch.where(count_G1 > 0, total_G1 / count_G1.clamp(min=1), mean_G1 * 0)
         return Encoded(w_GN.sign().to(torch.int8).mul_(kept_GN), {"scale": alpha_G1}, self)
 
