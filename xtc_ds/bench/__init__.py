@@ -1,4 +1,4 @@
-"""Timing a packed model beside other engines: each in a process of its own, taking turns."""
+"""Benchmarks a packed model against other engines, each in its own process, measured in alternating rounds."""
 
 from __future__ import annotations
 

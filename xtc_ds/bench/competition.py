@@ -1,4 +1,4 @@
-"""Rounds in which engines take turns, and what comes of them."""
+"""Runs several engines in alternating rounds and collects the results."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from xtc_ds.errors import ExportError
 
 __all__ = ["Competition", "Result"]
 
-# OpenMP's threads spin for a moment between two layers, for torch's engines as for ours, but not into the turn of
-# another engine.
+# OpenMP threads may spin briefly between two layers (for torch's engines as for ours), but must not keep spinning while
+# another engine is measured.
 _SPIN = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "5000"}
 _QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", **_SPIN}
 
 
 @dataclass
 class Result:
-    """One engine at one batch size. ms: the median of each round. memory, file: bytes."""
+    """The results of one engine at one batch size. ms: the median of each round. memory, file: in bytes."""
 
     engine: str
     batch: int
@@ -38,27 +38,27 @@ class Result:
 
     @property
     def median(self) -> float:
-        """Milliseconds for one call."""
+        """Median time of one call in milliseconds."""
         return statistics.median(self.ms)
 
     @property
     def spread(self) -> tuple[float, float]:
-        """First and third quartile of the rounds, ms."""
+        """First and third quartile over the rounds, in milliseconds."""
         if len(self.ms) < 2:
             return self.ms[0], self.ms[0]
         low, _, high = statistics.quantiles(self.ms, n=4, method="inclusive")
         return low, high
 
     def ratio(self, other: Result) -> float:
-        """How many times faster this is than ``other``: the median over the rounds."""
+        """How many times faster this engine is than ``other``: the median of the ratios of each round."""
         return statistics.median(b / a for a, b in zip(self.ms, other.ms, strict=True))
 
 
 class Competition:
-    """Processes of the engines ``names`` on a packed ``folder``; a context manager that ends them.
+    """Worker processes of the engines ``names`` for a packed ``folder``; a context manager that starts and ends them.
 
-    missing: engines that cannot take part, with the packages that they lack.
-    Raises ExportError where an engine fails.
+    missing: engines that cannot run, with the packages that are not installed.
+    Raises ExportError if an engine fails.
     """
 
     def __init__(self, folder: Path, names: list[str], threads: int) -> None:
@@ -71,7 +71,7 @@ class Competition:
 
     @property
     def peers(self) -> Path:
-        """Folder of the peers' own files."""
+        """Folder of the files that other engines read."""
         return Path(self._scratch.name)
 
     def __enter__(self) -> Competition:
@@ -97,10 +97,10 @@ class Competition:
         self._scratch.cleanup()
 
     def run(self, batch: int, tokens: int, rounds: int, seconds: float) -> list[Result]:
-        """Every engine in every round, in turn, for about ``seconds`` each."""
+        """Measure every engine for about ``seconds`` in each round, one engine after the other."""
         results = {name: Result(name, batch, tokens, self.file_bytes(ENGINES[name])) for name in self.names}
         for number in range(-1, rounds):
-            # The order changes from round to round; the first one is for warming up.
+            # The order is reversed in every other round; the first round is a warm-up.
             for name in self.names[:: -1 if number % 2 else 1]:
                 answer = self._ask(name, {"batch": batch, "tokens": tokens, "seconds": seconds if number >= 0 else 0.2})
                 if number >= 0:
@@ -109,7 +109,7 @@ class Competition:
         return list(results.values())
 
     def file_bytes(self, engine: Engine) -> int:
-        """Bytes of the file that an engine reads; of torch's, as its checkpoint would be."""
+        """Bytes of the file that an engine reads; for torch engines, the size that their checkpoint would have."""
         if engine.file is not None:
             return sum(file.stat().st_size for file in self.peers.glob(f"{engine.file}*"))
         if engine.weight_bytes:

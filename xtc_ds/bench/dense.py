@@ -1,4 +1,4 @@
-"""The float model that a packed one stands for."""
+"""Converts a packed model to the float model that it represents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["dense_model"]
 
 
 def dense_model(folder: Path) -> Any:
-    """The model of a packed folder with ordinary float32 layers; inputs are not quantized."""
+    """The model of a packed folder with decoded weights in ordinary float32 layers; inputs are not quantized."""
     model = load(folder)
     weights: dict[int, nn.Parameter] = {}
     for parent in list(model.modules()):
@@ -23,7 +23,7 @@ def dense_model(folder: Path) -> Any:
                 # Tied layers stay tied.
                 weight = weights.setdefault(id(child.weight), nn.Parameter(child.dense_weight(), requires_grad=False))
                 setattr(parent, name, _dense_layer(child, weight))
-    # By torch, as transformers refuses it for what was quantized.
+    # torch's own method, because transformers' override refuses quantized models.
     return nn.Module.float(model).eval()
 
 

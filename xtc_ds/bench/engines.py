@@ -1,6 +1,6 @@
-"""The engines: each turns a packed folder into a function that runs the model on token ids.
+"""The engines: each converts a packed folder to a function that runs the model on token ids.
 
-Peers get the same model with the weights that the codes stand for, as floats, and quantize it in their own way.
+Other engines (peers) get the same model with its decoded weights as floats, and quantize it in their own way.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Run = Callable[[Tensor], Any]
 
 @dataclass(frozen=True)
 class Engine:
-    """make: from (packed folder, folder with the peers' files, threads) to a function of token ids.
+    """make: called with (packed folder, folder with the peers' files, threads); returns a function of token ids.
 
-    file: what it reads, in the peers' folder. weight_bytes: of a weight in the ordinary checkpoint that it would read.
-        Without both: the packed folder. exact: computes in float32.
+    file: name of the file that it reads in the peers' folder. weight_bytes: bytes per weight in the ordinary checkpoint
+        that it would read. If neither is given, it reads the packed folder. exact: whether it computes in float32.
     """
 
     label: str
@@ -39,7 +39,7 @@ class Engine:
     exact: bool = False
 
     def missing(self) -> tuple[str, ...]:
-        """Packages that are not installed."""
+        """The required packages that are not installed."""
         return tuple(name for name in self.packages if importlib.util.find_spec(name) is None)
 
 
@@ -132,7 +132,7 @@ ENGINES: dict[str, Engine] = {
     ),
 }
 
-# What ``--against`` names.
+# Values of ``--against`` and the engines that they select.
 GROUPS: dict[str, tuple[str, ...]] = {
     "fused": ("fused",),
     "unpacked": ("unpacked",),

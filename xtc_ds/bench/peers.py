@@ -1,4 +1,4 @@
-"""The files of engines that read ONNX: float32, dynamic int8 and static int8. Run as a process: it needs much memory.
+"""Writes the ONNX files of other engines: float32, dynamic int8, static int8. A process, because it needs much memory.
 
 python -m xtc_ds.bench.peers FOLDER TARGET FILE ...
 """
@@ -22,7 +22,7 @@ _CALIBRATION_SEQUENCES, _CALIBRATION_TOKENS = 2, 32
 
 
 def write_peers(folder: Path, target: Path, files: set[str]) -> None:
-    """Write those of the three files that are wanted to ``target``."""
+    """Write those of the three files that ``files`` names to ``target``; the float32 file is always written."""
     import onnx
 
     model = dense_model(folder)
@@ -59,7 +59,7 @@ class _FirstOutput(nn.Module):
 
 
 def _trace(model: Any) -> Any:
-    # The fused operator is written out by the exporter with checks for masked rows, which cost time.
+    # The exporter expands fused attention with checks for fully masked rows, which cost time.
     model.set_attn_implementation("eager")
     ids = torch.randint(0, model.config.vocab_size, (2, 7))
     free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
@@ -73,7 +73,7 @@ def _trace(model: Any) -> Any:
 
 
 class _Calibration:
-    """Random tokens: ranges decide what is rounded, not how fast."""
+    """Calibration data of random tokens, which suffice because the ranges do not affect the speed."""
 
     def __init__(self, names: list[str], vocabulary: int) -> None:
         generator = torch.Generator().manual_seed(0)

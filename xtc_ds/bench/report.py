@@ -1,4 +1,4 @@
-"""The results as a table and as plain data. MB = 1e6 bytes."""
+"""Formats the results as a table and as JSON-compatible data. 1 MB = 1e6 bytes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ COLUMNS = ("engine", "ms", "middle half", "x torch fp32", "x best fp32", "memory
 
 
 def best_exact(results: list[Result]) -> Result | None:
-    """The fastest engine that computes in float32."""
+    """The result of the fastest engine that computes in float32; None if there is none."""
     exact = [result for result in results if ENGINES[result.engine].exact]
     return min(exact, key=lambda result: result.median, default=None)
 
 
 def rows(results: list[Result]) -> list[tuple[str, ...]]:
-    """A row of ``COLUMNS`` for each result of one batch size."""
+    """One table row, as ``COLUMNS``, for each result; all results must have the same batch size."""
     best = best_exact(results)
     torch_fp32 = next((result for result in results if result.engine == "torch-fp32"), None)
     return [
@@ -41,7 +41,7 @@ def rows(results: list[Result]) -> list[tuple[str, ...]]:
 
 
 def bench_table(results: list[Result], missing: dict[str, tuple[str, ...]]) -> RenderableType:
-    """One table for every batch size, and who could not take part."""
+    """One table for each batch size, followed by the engines that are not installed."""
     parts: list[RenderableType] = []
     for batch in dict.fromkeys(result.batch for result in results):
         chosen = [result for result in results if result.batch == batch]
@@ -59,7 +59,7 @@ def bench_table(results: list[Result], missing: dict[str, tuple[str, ...]]) -> R
 
 
 def to_dict(results: list[Result], missing: dict[str, tuple[str, ...]]) -> dict[str, Any]:
-    """Plain data."""
+    """The results as JSON-compatible data."""
     entries = []
     for result in results:
         best = best_exact([other for other in results if other.batch == result.batch])
