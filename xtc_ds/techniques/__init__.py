@@ -1,5 +1,5 @@
-"""One folder per technique, with all that belongs to it.
+"""One package per technique.
 
-``config.py`` is its typed piece of the block and is read without torch; so neither this package nor the ``__init__``
-of a technique imports anything. ``xtc_ds.extensions`` has the list of their names.
+``config.py`` of a technique is its typed section of the config block and must be readable without torch; therefore
+neither this package nor the ``__init__`` of a technique imports anything. Their names are in ``xtc_ds.extensions``.
 """

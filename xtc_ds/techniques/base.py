@@ -1,21 +1,22 @@
-"""What a technique is: one way of compressing a model, from the config to the packed file.
+"""The base class of techniques: ways of compressing a model, from the config to the packed file.
 
-A technique is a package: ``config.py`` (its typed piece of the block; imports no torch) and ``technique.py``, which
-derives a class from ``Technique`` and ends with ``register_technique(TheTechnique())``. ``xtc_ds.extensions`` finds the
-packages: the built-in ones by name, others by an entry point. A program may also call ``register_technique`` itself.
+A technique is a package: ``config.py`` (its typed section of the config block; imports no torch) and ``technique.py``,
+which derives a class from ``Technique`` and ends with ``register_technique(TheTechnique())``. ``xtc_ds.extensions``
+finds the packages: the built-in ones by name, others by an entry point. A program may also call
+``register_technique`` itself.
 
-The mechanism asks the registered techniques, in order, at each stage of a model's life:
+The registered techniques are called, in order, at each stage of a model's life:
 
 1. ``plan``, then ``check`` once all techniques are planned: pure functions from the model and the config to rows
    (subclasses of ``xtc_ds.plan.rows.Row``), problems and warnings.
-2. ``apply`` rewrites the model in place; nothing is refused any more.
-3. ``added_parameters`` puts new parameters into optimizers; while training, the hooks ``start``, ``before_step``,
+2. ``apply`` rewrites the model in place; it must not refuse anything any more.
+3. ``added_parameters`` adds new parameters to optimizers. During training, the hooks ``start``, ``before_step``,
    ``after_step``, ``skipped_step``, ``before_save`` and ``after_load`` run under any engine, and ``state_dict`` and
-   ``load_state_dict`` keep what is not a tensor of the model in the checkpoint.
+   ``load_state_dict`` save in the checkpoint what is not a tensor of the model.
 4. ``training_only`` names submodules that a frozen model does not have.
 
-Every method but ``plan`` and ``apply`` does nothing unless it is overridden. A technique holds no state of a model or a
-run: one object serves all of them.
+All methods but ``plan`` and ``apply`` are no-ops by default. A technique holds no state of a model or a run: one object
+serves all of them.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ __all__ = ["Technique", "TrainingRun"]
 
 @dataclass
 class TrainingRun:
-    """A model while it is trained.
+    """A model during training.
 
     layers: its compressed layers, in module order.
-    loss_scale: gives the factor by which the backward passes multiply the loss now.
-    memory: what techniques remember between two hooks, by technique name.
+    loss_scale: returns the factor by which the backward passes currently multiply the loss.
+    memory: technique name to what it remembers between two hooks.
     """
 
     model: nn.Module
@@ -52,12 +53,11 @@ class TrainingRun:
 class Technique:
     """Base class of all techniques.
 
-    name: the key in the config. after, before: techniques whose ``plan`` and ``apply`` come earlier, or later, where
-    both are used; names that are not registered are ignored. conflicts: techniques that cannot be used on the same
-    model.
-    uses_teacher: whether it looks at a teacher, if there is one.
-    empty_report: what the plan as JSON says where the technique has no rows. frozen_attributes: names of all attributes
-    that ``WeightTransform.module_attributes`` may give.
+    name: the key in the config. after, before: techniques whose ``plan`` and ``apply`` come earlier, or later, if both
+    are used; names that are not registered are ignored. conflicts: techniques that cannot be used on the same model.
+    uses_teacher: whether the technique reads the teacher, if there is one.
+    empty_report: entries of the JSON plan if the technique has no rows. frozen_attributes: names of all attributes that
+    ``WeightTransform.module_attributes`` may return.
     """
 
     name: ClassVar[str]
@@ -69,63 +69,63 @@ class Technique:
     frozen_attributes: ClassVar[frozenset[str]] = frozenset()
 
     def section(self, config: CompressionConfig) -> Any:
-        """The technique's piece of the config; None or empty where it is off."""
+        """The technique's section of the config; None or empty if the technique is off."""
         return config.section(self.name)
 
     def plan(self, context: PlanContext) -> Planned:
-        """Rows, problems and warnings; touches nothing. May raise PlanError where nothing more can be said."""
+        """Rows, problems and warnings, without side effects. May raise PlanError if planning cannot continue."""
         raise NotImplementedError
 
     def check(self, rows: Sequence[Row], context: PlanContext) -> list[Problem]:
-        """Problems that show only once every technique is planned; ``context.rows`` holds the rows of all.
+        """Problems that can be found only after every technique is planned; ``context.rows`` holds the rows of all.
 
-        rows: those of this technique.
+        rows: the rows of this technique.
         """
         return []
 
     def apply(self, model: nn.Module, rows: Sequence[Any], teacher: nn.Module | None) -> None:
-        """Rewrite ``model`` in place as ``rows`` say. With ZeRO-3 a call for all ranks."""
+        """Rewrite ``model`` in place according to ``rows``. With ZeRO-3 all ranks have to call this."""
         raise NotImplementedError
 
     def changes_parameters(self, rows: Sequence[Any]) -> bool:
-        """Whether ``apply`` adds, drops or replaces parameters, which an engine that exists already would not see."""
+        """Whether ``apply`` adds, drops or replaces parameters, which an already existing engine would not notice."""
         return False
 
     def added_parameters(self, model: nn.Module) -> Iterable[tuple[str, nn.Parameter, nn.Parameter | None]]:
-        """(name, parameter, the parameter in whose optimizer group it belongs, None for the first group)."""
+        """(name, parameter, the parameter whose optimizer group it joins, or None for the first group)."""
         return ()
 
     def start(self, run: TrainingRun) -> None:
-        """Called once before the first step. With several ranks a call for all of them, as all hooks are."""
+        """Called once before the first step. With several ranks, all of them call this and all other hooks."""
 
     def before_step(self, run: TrainingRun) -> None:
-        """Called when all backward passes of a step are done, before the optimizer changes the weights."""
+        """Called after all backward passes of a step, before the optimizer changes the weights."""
 
     def after_step(self, run: TrainingRun, step: int) -> None:
         """Called after optimizer step ``step`` (counted from 1) was applied, before the schedule advances to it."""
 
     def skipped_step(self, run: TrainingRun) -> None:
-        """Called where a step was not applied because of an overflow."""
+        """Called if a step was skipped because of an overflow."""
 
     def before_save(self, run: TrainingRun) -> None:
         """Called before a checkpoint is written."""
 
     def after_load(self, run: TrainingRun) -> None:
-        """Called when the tensors of a checkpoint are loaded."""
+        """Called after the tensors of a checkpoint are loaded."""
 
     def state_dict(self, run: TrainingRun) -> Mapping[str, Any]:
-        """Plain data for the checkpoint; what is in parameters and buffers is there already."""
+        """Plain data for the checkpoint, besides parameters and buffers, which are saved anyway."""
         return {}
 
     def load_state_dict(self, run: TrainingRun, state: Mapping[str, Any]) -> None:
-        """Take back what ``state_dict`` gave."""
+        """Restore what ``state_dict`` returned."""
 
     def before_freeze(self, layers: Mapping[str, CompressedLayer]) -> None:
-        """Called before a model is frozen or baked, to warn of what is not at its end. layers: by name."""
+        """Called before a model is frozen or baked, to warn about what is not in its final state. layers: by name."""
 
     def training_only(self, name: str) -> bool:
         """Whether the submodule ``name`` (dotted, from the top of the model) is left out of a frozen model."""
         return False
 
     def calibrate(self, model: nn.Module, rows: Sequence[Any], batches: Iterable[Any]) -> None:
-        """Optional pass over unlabelled batches between ``apply`` and the training, for a better start."""
+        """Optional calibration pass over unlabelled batches between ``apply`` and training, for a better start."""

@@ -1,4 +1,4 @@
-"""Keys that several techniques have, each with its own default."""
+"""Config keys that several techniques share, each with its own default."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ QuantizationType = Literal["symmetric", "asymmetric"]
 
 
 def schedule_offset(default: int, examples: Sequence[int]) -> Any:
-    """The key ``schedule_offset``; the documentation of the old library gave 0 for every technique."""
+    """The key ``schedule_offset``; the old library's documentation gave the default 0 for every technique."""
     return key(
         "Applied optimizer steps before the technique starts; 0 starts with the first forward.",
         default,
@@ -37,7 +37,7 @@ def quantization_type() -> Any:
 
 
 def no_related_modules() -> Any:
-    """The key ``related_modules`` of techniques where old configs have it without a meaning."""
+    """The key ``related_modules`` for techniques where old configs may contain it without effect."""
     return key(
         "Kept for old configs, where it had a meaning for row, head and channel pruning only; must be null.",
         None,

@@ -13,16 +13,16 @@ _registered: dict[str, Technique] = {}
 
 
 def register_technique(technique: Technique) -> None:
-    """Add a technique. Raises ConfigError where its name is taken."""
+    """Add a technique. Raises ConfigError if its name is taken."""
     if technique.name in _registered:
         raise ConfigError(f"technique '{technique.name}' is registered twice")
     _registered[technique.name] = technique
 
 
 def techniques() -> tuple[Technique, ...]:
-    """All techniques in order: as they were registered, except where ``after`` and ``before`` say otherwise.
+    """All techniques in the order of registration, except where ``after`` and ``before`` require another order.
 
-    Raises ConfigError where these contradict each other.
+    Raises ConfigError if these contradict each other.
     """
     import_from_techniques("technique")
     waiting = dict(_registered)
@@ -37,7 +37,7 @@ def techniques() -> tuple[Technique, ...]:
 
 
 def teacher_is_used(config: CompressionConfig) -> bool:
-    """Whether a technique that the config switches on looks at a teacher."""
+    """Whether any technique that the config enables reads the teacher."""
     return any(technique.uses_teacher and technique.section(config) for technique in techniques())
 
 
@@ -48,5 +48,5 @@ def technique_named(name: str) -> Technique:
 
 
 def _earlier(technique: Technique) -> set[str]:
-    """Names of all that come before ``technique``."""
+    """Names of all techniques that come before ``technique``."""
     return {*technique.after, *(other.name for other in _registered.values() if technique.name in other.before)}

@@ -1,1 +1,1 @@
-"""Layer inputs as 8- or 4-bit codes."""
+"""Quantize layer inputs to 8 or 4 bits."""

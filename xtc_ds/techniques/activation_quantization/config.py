@@ -18,7 +18,7 @@ RangeCalibration = Literal["dynamic", "static"]
 
 @dataclass(frozen=True, kw_only=True)
 class ActivationGroup(Group):
-    """One group of ``activation_quantization``: the inputs of the matched layers get ``bits`` bits."""
+    """One group of ``activation_quantization``: the inputs of the matched layers are quantized to ``bits`` bits."""
 
     modules: tuple[str, ...] = module_patterns("that can be quantized")
     bits: int = key(

@@ -1,4 +1,4 @@
-"""Which layer inputs are quantized, and how."""
+"""Plan which layer inputs are quantized, and how."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["plan_activations"]
 
 
 def plan_activations(context: PlanContext) -> Planned:
-    """A row for each module that a group finds."""
+    """A row for each module that a group matches."""
     groups: tuple[ActivationGroup, ...] = context.section
     owner, problems, warnings = match_groups(groups, context.modules, kinds_with("linear", "convolution"))
     result = Planned([], problems, warnings)

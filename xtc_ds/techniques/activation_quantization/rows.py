@@ -23,12 +23,12 @@ class ActivationRow(CodedInputRow):
     offset: int
 
     def added_tensors(self) -> Iterable[tuple[str, tuple[int, ...]]]:
-        """The observed range of a static format."""
+        """The buffer for the observed range of a static format."""
         if self.format.calibration == "static":
             yield f"{self.module}.activation_quantizer.x_min_max", (2,)
 
     def add_to_report(self, report: dict[str, Any], technique: str, packed_bytes: Mapping[str, int]) -> None:
-        """Part of the module's entry of "modules"."""
+        """Added to the module's entry in "modules"."""
         entry = next((entry for entry in report["modules"] if entry["module"] == self.module), None)
         if entry is None:
             entry = {"module": self.module, "kind": self.kind}
@@ -42,9 +42,9 @@ class ActivationRow(CodedInputRow):
         }
 
     def treatment(self) -> Hashable:
-        """Format and start."""
+        """Format and offset."""
         return self.format, self.offset
 
     def main_cells(self) -> Mapping[str, str]:
-        """Bits and start."""
+        """Bits and offset."""
         return {"activations": f"int{self.format.bits} {self.format.calibration}", "from step": str(self.offset)}

@@ -1,4 +1,4 @@
-"""Static activation ranges are the same on every rank."""
+"""Keep static activation ranges equal on all ranks."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["synchronize_ranges"]
 
 
 def synchronize_ranges(layers: Iterable[object]) -> None:
-    """Widen every running range to cover what any rank has seen: one collective for all layers.
+    """Widen every running range to cover those of all ranks, with one collective for all layers.
 
-    All ranks held equal ranges before the step, so the extremes over the ranks of the moving averages
-    are the moving averages of the global batch's extremes.
+    All ranks had equal ranges before the step. Therefore the minimum and maximum of the moving averages over the ranks
+    equal the moving averages of the global batch's minimum and maximum.
     """
     if world_size() == 1:
         return
@@ -26,7 +26,7 @@ def synchronize_ranges(layers: Iterable[object]) -> None:
     ranges: list[Tensor] = [each.x_min_max for each in observers if isinstance(each, RangeObserver)]
     if not ranges:
         return
-    # min(x) = -max(-x): both ends go through one reduction.
+    # min(x) = -max(-x), so that one reduction handles both ends.
     signs = torch.tensor([-1.0, 1.0], device=ranges[0].device)
     stacked = torch.stack(ranges) * signs
     dist.all_reduce(stacked, op=dist.ReduceOp.MAX)

@@ -1,4 +1,4 @@
-"""An input as its codes stand for it."""
+"""Quantized layer inputs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OBSERVER = "activation_quantizer"
 
 @dataclass(frozen=True)
 class QuantizedInput(InputTransform, InputInForce):
-    """Follows a row from its offset on. A static range is observed by a submodule of the layer."""
+    """Quantizes inputs as its row says, from the row's offset on. A submodule of the layer observes a static range."""
 
     row: ActivationRow
 
@@ -29,7 +29,7 @@ class QuantizedInput(InputTransform, InputInForce):
         return self.row.format
 
     def attach(self, layer: CompressedLayer) -> None:
-        """Add the transform to a layer, with what observes its range."""
+        """Add the transform to a layer, and for a static format a submodule that observes the range."""
         assert isinstance(layer, nn.Module)
         layer.input_transforms = (*layer.input_transforms, self)
         if self.row.format.calibration == "static":
@@ -37,24 +37,24 @@ class QuantizedInput(InputTransform, InputInForce):
             layer.add_module(_OBSERVER, RangeObserver().to(device).train(layer.training))
 
     def at(self, step: int) -> InputInForce | None:
-        """Codes from the offset on."""
+        """Active from the offset on."""
         return self if step >= self.row.offset else None
 
     def bits_at(self, step: int) -> float | None:
-        """Those of the format from the offset on."""
+        """The bits of the format from the offset on."""
         return self.row.format.bits if step >= self.row.offset else 32
 
     def __call__(self, layer: CompressedLayer, x: Tensor) -> Tensor:
-        """The input as its codes stand for it."""
+        """The input, quantized and dequantized."""
         kept = layer.kept_inputs()
         if kept is None:
             return self._quantized(layer, x)
-        # What the frozen layer will not get must not widen the range; here it is zero, or meets weights of zero.
+        # Inputs that the frozen layer will not receive must not widen the range; they are zero or meet zero weights.
         dim = layer.layer_kind.feature_dim
         return x.index_copy(dim, kept, self._quantized(layer, x.index_select(dim, kept)))
 
     def range(self, layer: CompressedLayer, x: Tensor) -> Tensor | None:
-        """The static range with ``x`` taken in. Raises EngineError where no range has been seen."""
+        """Observe ``x`` and return the static range; None for a dynamic one. Raises EngineError if not calibrated."""
         observer = layer._modules.get(_OBSERVER)  # type: ignore[attr-defined]
         if observer is None:
             return None
@@ -69,7 +69,7 @@ class QuantizedInput(InputTransform, InputInForce):
         return observer.x_min_max
 
     def stored_range(self, layer: CompressedLayer, name: str) -> Tensor | None:
-        """The observed range. Raises ExportError where no input has been seen."""
+        """The observed range; None for dynamic ranges. Raises ExportError if no input was observed."""
         observer = getattr(layer, _OBSERVER, None)
         if observer is None:
             return None
@@ -82,7 +82,7 @@ class QuantizedInput(InputTransform, InputInForce):
         return observer.x_min_max
 
     def finished(self) -> InputTransform:
-        """In force from the start."""
+        """The same transform, active from the first step on."""
         return replace(self, row=replace(self.row, offset=0))
 
     def _quantized(self, layer: CompressedLayer, x: Tensor) -> Tensor:

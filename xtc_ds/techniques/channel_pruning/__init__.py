@@ -1,1 +1,1 @@
-"""Whole output channels of a convolution become zero."""
+"""Set whole output channels of a convolution to zero."""

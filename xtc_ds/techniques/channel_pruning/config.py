@@ -21,7 +21,7 @@ __all__ = ["CHANNEL_PRUNING", "ChannelGroup"]
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelGroup(StructuredGroup):
-    """One group of ``channel_pruning``: whole outputs of convolutions go."""
+    """One group of ``channel_pruning``: whole output channels of convolutions are pruned."""
 
     dense_ratio: float = dense_ratio("channels")
     method: StructuredMethod = method("channels", "l1")

@@ -17,7 +17,7 @@ FloatDtype = Literal["float32", "float16", "bfloat16"]
 
 @dataclass(frozen=True, kw_only=True)
 class Export(Piece):
-    """How the packed checkpoint stores what is not quantized (biases, norms, scales)."""
+    """How the packed checkpoint stores tensors that are not quantized (biases, norms) and scales."""
 
     float_dtype: FloatDtype = key(
         "Type of everything that stays a float: biases, norms, scales, unmatched weights.",

@@ -1,1 +1,1 @@
-"""Whole attention heads become zero, on the matrix that joins them."""
+"""Set whole attention heads to zero, in the output projection that joins them."""

@@ -1,4 +1,4 @@
-"""How many heads an attention module has, in the words of the libraries that write them."""
+"""Find the attributes of attention modules that hold the number of heads, under the names that libraries use."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from xtc_ds.techniques.pruning.unit_rows import StructuredRow
 __all__ = ["HEAD_ATTRIBUTES", "head_attributes"]
 
 _COUNTS = ("num_attention_heads", "num_heads", "n_heads", "n_head", "num_key_value_heads")
-# Heads times the size of one.
+# Attributes that hold the number of heads times the size of a head.
 _WIDTHS = ("all_head_size", "embed_dim", "split_size", "inner_dim", "dim")
 HEAD_ATTRIBUTES = frozenset(_COUNTS + _WIDTHS)
 
 
 def head_attributes(model: nn.Module, row: StructuredRow) -> dict[str, dict[str, int]]:
-    """Module name to the attributes that say how many heads there are, with the values for the heads that stay.
+    """Module name to the attributes that depend on the number of heads, with their values after pruning.
 
-    Looked for in the modules that hold the pruned projection and its related ones, and in those above them as
-    long as they hold all of these. An attribute counts only if it has the value of the unpruned module.
+    They are searched in the parents of the pruned projection and its related modules, and in the closest common
+    ancestor of all these. An attribute counts only if it has the value of the unpruned module.
     """
     names = [row.module, *(related.module for related in row.related)]
     width = row.shape[1]
@@ -27,7 +27,7 @@ def head_attributes(model: nn.Module, row: StructuredRow) -> dict[str, dict[str,
     for holder in sorted(_holders(names)):
         module = model.get_submodule(holder)
         values = {key: row.kept for key in _COUNTS if _has(module, key, row.units)}
-        if values:  # a width alone says nothing of heads
+        if values:  # a width alone does not show that the module has heads
             values |= {key: kept_width for key in _WIDTHS if _has(module, key, width)}
             result[holder] = values
     return result
@@ -39,7 +39,7 @@ def _holders(names: list[str]) -> set[str]:
     for name in names[1:]:
         parts = name.split(".")
         shared = [a for i, a in enumerate(shared) if parts[: i + 1] == shared[: i + 1]]
-    # The common ancestor (an attention block) itself; what is above it holds other attention modules, too.
+    # Include the common ancestor (an attention block), but nothing above it, which holds other attention modules, too.
     return parents | {".".join(shared)} - {""}
 
 

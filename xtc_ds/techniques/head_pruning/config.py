@@ -25,7 +25,7 @@ __all__ = ["HEAD_PRUNING", "HeadGroup"]
 
 @dataclass(frozen=True, kw_only=True)
 class HeadGroup(StructuredGroup):
-    """One group of ``head_pruning``: whole attention heads go."""
+    """One group of ``head_pruning``: whole attention heads are pruned."""
 
     dense_ratio: float = dense_ratio("heads")
     method: StructuredMethod = method("heads", "topk")
@@ -44,7 +44,7 @@ class HeadGroup(StructuredGroup):
 
     @classmethod
     def check(cls, written: Written) -> Iterator[Finding]:
-        """Lists of unequal length; a missing number of heads."""
+        """Report lists of unequal length and a missing number of heads."""
         yield from super().check(written)
         if written.whole and "num_heads" not in written:
             yield (*written.home, "num_heads"), "missing, and shared_parameters has none; allowed: an integer >= 1"

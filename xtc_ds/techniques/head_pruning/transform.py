@@ -1,4 +1,4 @@
-"""Whole attention heads become zero: blocks of the inputs of the matrix that joins them.
+"""Set whole attention heads to zero: blocks of input columns of the output projection.
 
 Shape legend: O and I = output and input features, H = heads.
 """
@@ -18,12 +18,12 @@ __all__ = ["HeadMask"]
 
 
 class HeadMask(UnitMask):
-    """A mask of (1, H)."""
+    """A mask of shape (1, H)."""
 
     scores_name = "head_pruning_scores"
 
     def norms(self, w: Tensor) -> Tensor:
-        """L1 norms of the blocks of columns."""
+        """L1 norms of the blocks of columns, (1, H)."""
         return head_norms(w, self.row.units)
 
     def scores_shape(self) -> tuple[int, ...]:
@@ -31,22 +31,22 @@ class HeadMask(UnitMask):
         return (1, self.row.units)
 
     def multiply(self, mask: Tensor, w: Tensor, bias_O: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Columns of the weight. This order of operations gives DeepSpeed's gradients to the last bit."""
+        """Multiply the columns of the weight. This order of operations gives exactly DeepSpeed's gradients."""
         heads = w.t().reshape(self.row.units, -1) * mask.view(-1, 1)
         return heads.reshape(w.shape[1], w.shape[0]).t(), bias_O
 
     def kept_inputs(self, layer: CompressedLayer) -> Tensor | None:
-        """Inputs of the heads that stay, while heads that will be cut off are masked."""
+        """The inputs of the kept heads, if the masked heads will be cut off; else None."""
         if not self.row.related or layer.step is None or layer.step < self.row.offset:
             return None
         return self._columns(self.mask(layer).detach().flatten().bool()).nonzero().flatten()
 
     def weight_mask(self, layer: CompressedLayer) -> Tensor | None:
-        """Columns that stay, where the others become zeros."""
+        """Mask of the kept columns, if the others become zeros; None if they are cut off."""
         return None if self.row.related else self._columns(self.kept_units(layer)).expand(self.row.shape)
 
     def module_attributes(self, model: nn.Module) -> Mapping[str, Mapping[str, int]]:
-        """The number of heads of attention modules."""
+        """The changed head counts of attention modules."""
         return head_attributes(model, self.row) if self.row.related else {}
 
     def _columns(self, kept_H: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""Distillation as a technique; ``xtc_ds.distillation`` has the losses and computes them."""
+"""Distillation as a technique; the losses are defined and computed in ``xtc_ds.distillation``."""

@@ -1,4 +1,4 @@
-"""Attaching the distillation loss to a compressed model."""
+"""Attach the distillation loss to a compressed model."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["attach_distillation"]
 def attach_distillation(
     model: nn.Module, teacher: nn.Module, config: CompressionConfig, student: StudentStack, device: str
 ) -> Distiller:
-    """Let ``model``, once compressed, learn from ``teacher``, which is converted to the type that it runs in.
+    """Attach a distillation loss to the compressed ``model``; ``teacher`` is converted to the configured dtype.
 
-    student: found before the model was compressed. device: type of the device of both, such as "cuda".
+    student: found before the model was compressed. device: device type of both models, such as "cuda".
     """
     kd = config.kd
     assert kd is not None
-    # Only now, so that the student has started from weights that are not rounded.
+    # Convert only now, because the student was initialized from the original weights, which are not rounded.
     converted = in_dtype(teacher, kd.teacher_dtype, device)
     teacher_layers = find_stack(converted, config).layers
     distiller = Distiller(model, converted, kd, student.stack.layers, teacher_layers, student.kept)

@@ -25,9 +25,9 @@ DistillationCache = Literal["none", "logits"]
 
 @dataclass(frozen=True, kw_only=True)
 class Distillation(Piece):
-    """The ``kd`` block: what the student learns from the teacher, and how much each part weighs.
+    """The ``kd`` block: the distillation losses and their weights.
 
-    losses: all registered losses, also those of weight 0; their keys stand in the block beside these.
+    losses: all registered losses, including those of weight 0; their keys are keys of the ``kd`` block.
     """
 
     path: str = "compression_training.kd"
@@ -74,7 +74,7 @@ class Distillation(Piece):
 
     @classmethod
     def check(cls, written: Written) -> Iterator[Finding]:
-        """Nothing to learn, and a cache that lacks what is learned."""
+        """Report a block without any loss, and a cache that lacks what the losses need."""
         if not written.enabled:
             return
         weights = ("hard_label_weight", *(loss.weight_key for loss in distillation_losses()))
@@ -90,7 +90,7 @@ class Distillation(Piece):
 
     @classmethod
     def warn(cls, written: Written) -> Iterator[Finding]:
-        """Keys that do nothing."""
+        """Warn about keys without effect."""
         idle: dict[str, str] = {}
         if not any(written[loss.weight_key] for loss in distillation_losses()):
             idle |= dict.fromkeys(("teacher_dtype", "cache"), "nothing is learned from the teacher")
@@ -103,14 +103,14 @@ class Distillation(Piece):
         if not any(written[key] for key in _layer_weights()):
             idle["layer_map"] = f"{' and '.join(_layer_weights())} are 0"
         for name, reason in idle.items():
-            # A choice of a loss is worth a word even where it is the default that is written.
+            # Warn about a written choice of a loss even if it is the default.
             chosen = name in written and reason.endswith(" is 0") and isinstance(written.default(name), str)
             if written[name] != written.default(name) or chosen:
                 yield written.place(name), f"has no effect while {reason}; found {written.shown(name)}"
 
 
 def _layer_weights() -> list[str]:
-    """The weights of the losses that look inside the models."""
+    """The weight keys of the losses that use hidden states or attention."""
     return [loss.weight_key for loss in distillation_losses() if loss.needs_layers]
 
 

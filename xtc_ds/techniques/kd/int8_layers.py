@@ -1,4 +1,4 @@
-"""Layers of a teacher with 8-bit weights, one scale per row, that only compute forward.
+"""Inference-only layers for a teacher with 8-bit weights, one scale per row.
 
 Shape legend: I = input features, O = output features, V = rows of a table, D = its columns.
 """
@@ -28,10 +28,10 @@ _KERNEL_DTYPES = (torch.float32, torch.bfloat16)
 
 
 class Int8Linear(nn.Module):
-    """``x`` (..., I) to (..., O) in the dtype of ``x``; inputs become 8-bit codes, one scale per token.
+    """``x`` (..., I) to (..., O) in the dtype of ``x``; inputs are quantized to 8 bits with one scale per token.
 
-    It holds one set of codes alone, in the layout that the product of its device reads.
-    w_OI: the float weight. bias: (O,) or None; used as it is. for_cpu: the layer will run on the CPU and stays there.
+    The weight is stored once, in the layout that the kernel of its device reads.
+    w_OI: the float weight. bias: (O,) or None; not copied. for_cpu: the layer will run, and stay, on the CPU.
     """
 
     codes: Tensor
@@ -57,7 +57,7 @@ class Int8Linear(nn.Module):
             self.register_buffer("codes", encoded.codes)
         self._bound: TiledLayer | None = None
 
-    # A call into the kernel is nothing that a compiler could trace.
+    # torch.compile cannot trace a call into the native kernel.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, x: Tensor) -> Tensor:
         if not self.tiled:
@@ -81,7 +81,7 @@ class Int8Linear(nn.Module):
 
 
 def int8_embedding(table: nn.Embedding) -> PackedEmbedding:
-    """A table (V, D) of codes that decodes the rows it is asked for, in the dtype of ``table``."""
+    """A quantized copy of a table (V, D), which dequantizes the rows that are looked up to the dtype of ``table``."""
     w_VD = table.weight.detach()
     layer = PackedEmbedding(
         PackedSpec("embedding", Coded(_WEIGHT, _ROWS, tuple(w_VD.shape))), table.padding_idx, w_VD.dtype, w_VD.device

@@ -1,4 +1,4 @@
-"""The distillation that scripts of the old library wrote by hand."""
+"""Migrate the distillation that scripts for the old library wrote by hand."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["migrate_kd"]
 
 
 def migrate_kd(piece: type, block: dict[str, Any]) -> list[Note]:
-    """The ``kd`` block where the old examples distilled: with layer reduction, and with 1 or 2 bits.
+    """Add a ``kd`` block where the old examples used distillation: with layer reduction, and with 1 or 2 bits.
 
-    piece: the dataclass of the ``kd`` block, which has the defaults.
+    piece: the dataclass of the ``kd`` block, from which the defaults are taken.
     """
     bits = [params.get("target_bits") for _, _, params in groups_of(block, "weight_quantization")]
     few = enabled(block, "weight_quantization") and any(found in (1, 2) for found in bits)
     if not (few or mapping(block, "layer_reduction").get("enabled") is True):
         return []
-    # Written out with their defaults, so that the new config shows what is learned.
+    # Write the defaults out, so that the new config shows what is learned.
     built_in = [key for loss in distillation_losses() if loss.name in BUILT_IN_LOSSES for key in keys_of(loss)]
     shown = {"teacher", "hard_label_weight", *(key.name for key in built_in)}
     block["kd"] = {"enabled": True, **{key.name: key.default for key in keys_of(piece) if key.name in shown}}

@@ -1,4 +1,4 @@
-"""Planning a distillation: which losses, with which weights, and which layer learns from which."""
+"""Plan a distillation: which losses with which weights, and which student layer learns from which teacher layer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["plan_distillation"]
 
 
 def plan_distillation(context: PlanContext) -> Planned:
-    """A row for each loss that has a weight. Where the teacher is at hand, all that can be refused is refused.
+    """A row for each loss with a weight above 0. If the teacher is given, everything that can be refused is refused.
 
     Raises PlanError (lists of layers), ConfigError (layer map, heads) or DistillationError (teacher and student share
     parameters, attention that cannot be observed).
@@ -33,7 +33,7 @@ def plan_distillation(context: PlanContext) -> Planned:
     try:
         return Planned(list(_rows(context)))
     except (ConfigError, PlanError) as error:
-        # Without a teacher nothing is distilled, so that this only tells what initialize() is going to refuse.
+        # Without a teacher nothing is distilled yet, so only warn about what initialize() is going to refuse.
         return Planned(warnings=list(error.problems))
 
 
@@ -55,13 +55,13 @@ def _rows(context: PlanContext) -> Iterator[DistillationRow]:
 
 
 def _layer_map(context: PlanContext, student: StudentStack, teacher: nn.Module | None) -> LayerMap | None:
-    """Which layer learns from which; None where that depends on the depth of a teacher that is not at hand."""
+    """Which student layer learns from which teacher layer; None if that depends on the depth of an unknown teacher."""
     kd = context.section
     if teacher is None:
         given = kd.layer_map or student.kept
         return LayerMap(given) if given else None
     depth = len(find_stack(teacher, context.config).layers)
-    if teacher is context.model:  # its copy is going to teach
+    if teacher is context.model:  # a copy of the model will be the teacher
         return make_layer_map(student.depth, depth, kd.layer_map, student.kept, kd.path) if needs_layers(kd) else None
     layer_map = check_distillation(context.model, teacher, kd, student.depth, depth, student.kept)
     if keys := [loss.weight_key for loss in active_losses(kd) if loss.taps(layer_map).attention]:

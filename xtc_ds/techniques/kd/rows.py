@@ -1,4 +1,4 @@
-"""The rows of a distillation: one for each loss."""
+"""The rows of a distillation, one per loss."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xtc_ds.plan import Row
 
 __all__ = ["HARD_LABELS", "DistillationRow"]
 
-# The student's own loss, as logs call it.
+# The name of the student's own loss in logs.
 HARD_LABELS = "hard"
 
 
@@ -19,10 +19,10 @@ HARD_LABELS = "hard"
 class DistillationRow(Row):
     """One loss.
 
-    loss: its name. options: its other keys. teacher: its name in the config, or its class.
-    stack, teacher_stack: the lists of layers that are compared; "" where the loss needs none, or the teacher is not
-        known yet.
-    taps: what is compared; None where the pairs of layers depend on a teacher that is not known yet.
+    loss: its name. options: the loss's other keys. teacher: name from the config, or class name.
+    stack, teacher_stack: names of the lists of layers that are compared; "" if the loss needs none, or if the teacher
+        is not known yet.
+    taps: what is compared; None if the pairs of layers depend on a teacher that is not known yet.
     """
 
     loss: str
@@ -34,7 +34,7 @@ class DistillationRow(Row):
     taps: Taps | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data; pairs are [index in the student, index in the teacher], None where they are not known yet."""
+        """Plain data for JSON; pairs are [student layer, teacher layer], None if they are not known yet."""
         taps = self.taps
         return {
             "loss": self.loss,
@@ -49,7 +49,7 @@ class DistillationRow(Row):
         }
 
     def add_to_report(self, report: dict[str, Any], technique: str, packed_bytes: Mapping[str, int]) -> None:
-        """An entry of "distillation"."""
+        """Added as an entry of "distillation"."""
         report.setdefault("distillation", []).append(self.to_dict())
 
     @property

@@ -1,4 +1,4 @@
-"""The lists of layers of student and teacher that distillation looks at."""
+"""Find the lists of layers of student and teacher that distillation compares."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _NO_LAYERS = LayerStack("", nn.ModuleList())
 
 @dataclass(frozen=True)
 class StudentStack:
-    """The student's list of layers before the layer reduction is carried out; an empty one where no loss needs it.
+    """The student's list of layers before layer reduction is carried out; an empty one if no loss needs layers.
 
-    kept: the layers of the teacher's list that the reduction keeps; None where it leaves this list alone.
+    kept: indices of the teacher layers that the reduction keeps; None if it does not change this list.
     """
 
     stack: LayerStack
@@ -29,23 +29,23 @@ class StudentStack:
 
     @property
     def depth(self) -> int:
-        """How many layers the trained student has."""
+        """The number of layers of the student in training."""
         layers = len(self.stack.layers)
         return len(self.kept) if self.kept and layers else layers
 
 
 def student_stack(model: nn.Module, config: CompressionConfig, rows: Iterable[Row]) -> StudentStack:
-    """The student's list of layers. rows: of all techniques that were planned before. Raises PlanError."""
+    """Find the student's list of layers. rows: of all techniques planned before. Raises PlanError."""
     stack = find_stack(model, config)
-    # What another list loses says nothing of this one.
+    # A reduction of another list does not concern this one.
     kept = (layers for row in rows for name, layers in row.kept_layers() if stack.name in ("", name))
     return StudentStack(stack, next(kept, None))
 
 
 def find_stack(model: nn.Module, config: CompressionConfig) -> LayerStack:
-    """The list that the ``kd`` block names, else the reduced one, else the largest; empty where no loss needs layers.
+    """The list named in the ``kd`` block, else the reduced one, else the largest; an empty one if no loss needs layers.
 
-    Raises PlanError where it cannot be told.
+    Raises PlanError if none is found or several are equally likely.
     """
     kd, reduction = config.kd, config.layer_reduction
     assert kd is not None

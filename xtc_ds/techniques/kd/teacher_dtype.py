@@ -1,4 +1,4 @@
-"""The type that a teacher runs in: a copy of it in fewer bits, made once."""
+"""Convert a teacher to the dtype in which it runs: a copy with fewer bits, made once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _INTEGER_DEVICES = ("cpu", "cuda")
 
 
 def check_dtype(teacher: nn.Module, dtype: str | None, device: str = "cpu") -> None:
-    """Raise DistillationError where ``in_dtype`` cannot do its work. device: the type, such as "cuda"."""
+    """Raise DistillationError if ``in_dtype`` cannot convert the teacher. device: device type, such as "cuda"."""
     if _has_dtype(teacher, dtype):
         return
     if any(is_partitioned(tensor) for tensor in teacher.parameters()):
@@ -48,12 +48,12 @@ def check_dtype(teacher: nn.Module, dtype: str | None, device: str = "cpu") -> N
 
 
 def in_dtype(teacher: nn.Module, dtype: str | None, device: str = "cpu") -> nn.Module:
-    """``teacher``, or a copy of it that runs in ``dtype`` where it does not already.
+    """``teacher`` itself if it already runs in ``dtype`` (or that is None), else a converted copy.
 
-    "float32", "float16" and "bfloat16" change all floats. "int8" makes 8-bit integers, one scale per row, of the
-    weights of linear layers and embeddings; linear layers take their inputs as 8-bit integers too, one scale per
-    token. The head (what is outside a transformers model's ``base_model``), tied weights, norms and biases stay.
-    device: type of the device that the copy will run on. Raises DistillationError where ``check_dtype`` does.
+    "float32", "float16" and "bfloat16" convert all floats. "int8" quantizes the weights of linear layers and embeddings
+    to 8 bits with one scale per row, and the inputs of linear layers to 8 bits with one scale per token. The head (all
+    modules outside a transformers model's ``base_model``), tied weights, norms and biases are kept.
+    device: type of the device on which the copy will run. Raises DistillationError like ``check_dtype``.
     """
     if _has_dtype(teacher, dtype):
         return teacher
@@ -67,7 +67,7 @@ def in_dtype(teacher: nn.Module, dtype: str | None, device: str = "cpu") -> nn.M
 
     converted = _with_own_configs(clone_model(teacher, convert))
     if hasattr(getattr(converted, "config", None), "to_dict"):
-        # Some models read the type of their floats there.
+        # Some models read their float dtype from the config.
         converted.config.dtype = wanted  # type: ignore[union-attr]
     return converted
 
@@ -96,18 +96,18 @@ def _in_int8(teacher: nn.Module, device: str) -> nn.Module:
 
 
 def _chosen(teacher: nn.Module) -> Iterator[str]:
-    """Names of the layers that become integers."""
+    """Names of the layers to convert to int8."""
     modules = dict(teacher.named_modules())
     uses = Counter(id(module._parameters.get("weight")) for module in modules.values())
     inside = {id(module) for module in getattr(teacher, "base_model", teacher).modules()}
     for name, module in modules.items():
         kind, weight = layer_kind_of(module), module._parameters.get("weight")
-        # Kinds that ship as these compute nothing but the product, or the lookup.
+        # Layers packed as one of these kinds compute only the product or the lookup.
         if kind is None or kind.packed not in ("linear", "embedding"):
             continue
         if id(module) not in inside or refusal(name, module, modules):
             continue
-        # Subclasses are tensors that another library quantized; a head may use a table too.
+        # Tensor subclasses were quantized by another library; a table with several uses is shared with the head.
         if type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point() and uses[id(weight)] == 1:
             yield name
 
@@ -124,7 +124,7 @@ def _has_dtype(teacher: nn.Module, dtype: str | None) -> bool:
 
 
 def _with_own_configs(converted: nn.Module) -> nn.Module:
-    """Part the configs from the teacher's, which one object may share between many modules."""
+    """Copy the configs, which would otherwise be shared with the teacher; modules that share a config still do."""
     memo: dict[int, Any] = {}
     for module in converted.modules():
         if hasattr(module.__dict__.get("config"), "to_dict"):

@@ -23,7 +23,7 @@ class _Distillation(Technique):
         return plan_distillation(context)
 
     def apply(self, model: nn.Module, rows: Sequence[DistillationRow], teacher: nn.Module | None) -> None:
-        """Nothing: ``attach_distillation`` needs the compressed model, and a teacher that runs where the model does."""
+        """No-op: ``attach_distillation`` does the work, with the compressed model and a teacher on the same device."""
 
     def changes_parameters(self, rows: Sequence[DistillationRow]) -> bool:
         return bool(rows)

@@ -1,1 +1,1 @@
-"""Drop layers; start the student from the teacher's remaining ones."""
+"""Drop layers, and initialize the student from the remaining layers of the teacher."""

@@ -1,4 +1,4 @@
-"""Cut the layer stack in place and copy the teacher's tensors into what remains."""
+"""Cut the layer stack in place and copy the teacher's tensors into the remaining layers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["copy_from_teacher", "reduce_layers"]
 
 
 def reduce_layers(model: nn.Module, row: ReductionRow, teacher: nn.Module | None) -> None:
-    """Keep the planned layers (the same module objects, renumbered), then initialise from the teacher."""
+    """Keep the planned layers (the same module objects, renumbered), then initialize them from the teacher."""
     if row.cut:
         _cut(model, row)
     if teacher is not None and teacher is not model:
@@ -24,7 +24,7 @@ def _cut(model: nn.Module, row: ReductionRow) -> None:
     layers = model.get_submodule(row.stack)
     assert isinstance(layers, nn.ModuleList)
     kept = [layers[index] for index in row.kept]
-    # The container stays the same object: other references to it, and hooks on it, must see the cut.
+    # Keep the same container object: other references to it, and hooks on it, must see the cut.
     del layers[:]
     layers.extend(kept)
     for new_index, layer in enumerate(kept):
@@ -35,7 +35,7 @@ def _cut(model: nn.Module, row: ReductionRow) -> None:
 
 
 def copy_from_teacher(model: nn.Module, row: ReductionRow, teacher: nn.Module) -> None:
-    """Copy what ``taken_over`` names, parameters and buffers; a call for all ranks where ZeRO-3 partitions them."""
+    """Copy the parameters and buffers of ``taken_over``, in place. With ZeRO-3 all ranks have to call this."""
     for _, target, _, origin in taken_over(model, row, teacher):
         with gathered([origin]), modifiable([target]):
             target.data.copy_(origin.data)

@@ -21,11 +21,11 @@ __all__ = ["LAYER_REDUCTION", "LayerReduction"]
 
 @dataclass(frozen=True, kw_only=True)
 class LayerReduction(Piece):
-    """Which layers of the teacher the student starts from; ``teacher_layer`` counts from 0.
+    """Which layers of the teacher initialize the student; ``teacher_layer`` counts from 0.
 
-    Exactly one of ``keep_number_layer``, ``keep_ratio`` and ``teacher_layer`` is set, except
-    that ``keep_number_layer`` may stand beside a ``teacher_layer`` of that length.
-    ``None`` for the prefix or the other modules means: found in the model.
+    Exactly one of ``keep_number_layer``, ``keep_ratio`` and ``teacher_layer`` is set, except that ``keep_number_layer``
+    may accompany a ``teacher_layer`` of that length. If the prefix or the other modules are None, they are found in the
+    model.
     """
 
     path: str = "compression_training.layer_reduction"
@@ -68,7 +68,7 @@ class LayerReduction(Piece):
 
     @classmethod
     def check(cls, written: Written) -> Iterator[Finding]:
-        """Layers out of order, and keys that contradict each other or are all missing."""
+        """Report layers out of order, and keys that contradict each other or are all missing."""
         layers, number = written["teacher_layer"], written["keep_number_layer"]
         if layers is not None and any(low >= high for low, high in zip(layers, layers[1:], strict=False)):
             what = f"not in rising order; found {written.shown('teacher_layer')}"
@@ -87,7 +87,7 @@ class LayerReduction(Piece):
 
 
 def _migrate(block: dict[str, Any]) -> list[Note]:
-    """``keep_number_layer`` was never read; where it contradicts ``teacher_layer`` it goes."""
+    """The old library never read ``keep_number_layer``; remove it if it contradicts ``teacher_layer``."""
     reduction = mapping(block, "layer_reduction")
     if reduction.get("enabled") is not True or reduction.get("keep_number_layer") is None:
         return []

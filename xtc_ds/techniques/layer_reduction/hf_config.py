@@ -1,4 +1,4 @@
-"""Keep Hugging Face configs true after layers are dropped, so that the saved model can be rebuilt from them."""
+"""Update Hugging Face configs after layers are dropped, so that the saved model can be rebuilt from them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xtc_ds.techniques.layer_reduction.rows import ReductionRow
 
 __all__ = ["shrink_hf_config"]
 
-# The layer counts of encoder-decoder models; the first that a config has is the one.
+# Names of the layer counts in encoder-decoder models; the first one that a config has is used.
 _ENCODER = ("encoder_layers", "num_layers", "num_encoder_layers", "num_hidden_layers")
 _DECODER = ("decoder_layers", "num_decoder_layers")
 
@@ -18,7 +18,7 @@ _DECODER = ("decoder_layers", "num_decoder_layers")
 def shrink_hf_config(model: nn.Module, row: ReductionRow) -> None:
     """Set the layer count and shorten every list that has one entry per layer, in all configs above the stack.
 
-    A config is replaced by a copy first: the teacher may share the object.
+    Each config is replaced by a copy first, because the teacher may share the object.
     """
     modules = dict(model.named_modules())
     above = [module for name, module in modules.items() if not name or f"{row.stack}.".startswith(f"{name}.")]
@@ -47,7 +47,7 @@ def _shrunk(shared: Any, key: str, row: ReductionRow) -> Any:
 
 
 def _count_key(config: Any, stack: str) -> str | None:
-    """The attribute that counts the layers of ``stack``; None if the config is none or counts no layers."""
+    """The attribute that counts the layers of ``stack``; None if there is no config or it has no such attribute."""
     if config is None or not hasattr(config, "to_dict"):
         return None
     if getattr(config, "is_encoder_decoder", False):

@@ -1,4 +1,4 @@
-"""Which layers of the stack stay."""
+"""Plan which layers of the stack are kept."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ __all__ = ["modules_after", "plan_reduction", "taken_over"]
 def plan_reduction(model: nn.Module, config: LayerReduction, teacher: nn.Module | None) -> ReductionRow:
     """Resolve the ``layer_reduction`` block against the model and, if there is one, its teacher.
 
-    A model as deep as the block asks for, beside a deeper teacher, is a student built already: it takes
-    the teacher's layers. A deeper model is cut in place. Raises PlanError.
+    A model of the requested depth, given with a deeper teacher, is an already shallow student: the teacher's layers are
+    copied into it. A model as deep as the teacher is cut in place. Raises PlanError.
     """
     stack = find_layer_stack(model, config.module_name_prefix, config.path)
     depth = len(stack.layers)
@@ -50,7 +50,7 @@ def plan_reduction(model: nn.Module, config: LayerReduction, teacher: nn.Module 
 
 
 def modules_after(modules: dict[str, nn.Module], row: ReductionRow) -> dict[str, nn.Module]:
-    """Name to module, in module order, with dropped layers gone and kept ones renumbered."""
+    """Name to module, in module order, without dropped layers and with kept ones renumbered."""
     if not row.cut:
         return modules
     prefix = f"{row.stack}."
@@ -67,9 +67,9 @@ def modules_after(modules: dict[str, nn.Module], row: ReductionRow) -> dict[str,
 
 
 def taken_over(model: nn.Module, row: ReductionRow, teacher: nn.Module) -> Iterator[tuple[str, Tensor, str, Tensor]]:
-    """(name, tensor, teacher's name, teacher's tensor) of all that the student starts from the teacher's.
+    """(name, tensor, teacher's name, teacher's tensor) for all tensors that the student copies from the teacher.
 
-    Under the names that the student has once layers are dropped; what the teacher lacks is left out.
+    Names are those of the student after layers are dropped. Tensors that the teacher lacks are left out.
     """
     source = {**dict(teacher.named_parameters()), **dict(teacher.named_buffers())}
     prefix = find_layer_stack(teacher, row.stack if _is_module(teacher, row.stack) else None).name
@@ -81,7 +81,7 @@ def taken_over(model: nn.Module, row: ReductionRow, teacher: nn.Module) -> Itera
 
 
 def _origin(name: str, row: ReductionRow, teacher_stack: str) -> str | None:
-    """The teacher's name of what the student calls ``name``; None where it is not taken over."""
+    """The teacher's name for the student's tensor ``name``; None if it is not copied."""
     if name.startswith(f"{row.stack}."):
         index, _, rest = name[len(row.stack) + 1 :].partition(".")
         if int(index) >= len(row.kept):
@@ -97,7 +97,7 @@ def _is_module(model: nn.Module, name: str) -> bool:
 
 
 def _check_like_layers(stack: LayerStack, kept: tuple[int, ...], path: str) -> None:
-    """A kept layer must have the tensors of the layer whose place it takes: T5's first layer has one more."""
+    """Raise PlanError unless each kept layer has the tensors of the one it replaces: T5's first layer has one more."""
     names = [{name for name, _ in layer.named_parameters()} for layer in stack.layers]
     for place, index in enumerate(kept):
         if differing := sorted(names[place] ^ names[index]):
@@ -109,7 +109,7 @@ def _check_like_layers(stack: LayerStack, kept: tuple[int, ...], path: str) -> N
 
 
 def _check_fits(model: nn.Module, row: ReductionRow, teacher: nn.Module, path: str) -> None:
-    # A model that is still to be cut has all layers of the teacher under their own numbers.
+    # A model that has not been cut yet has the teacher's layers under the same numbers.
     whole = replace(row, kept=tuple(range(row.depth))) if row.cut else row
     for name, target, origin, tensor in taken_over(model, whole, teacher):
         if full_shape(target) != full_shape(tensor):

@@ -13,12 +13,12 @@ __all__ = ["ReductionRow"]
 
 @dataclass(frozen=True)
 class ReductionRow(Row):
-    """Which layers of a stack stay.
+    """Which layers of a stack are kept.
 
-    stack: dotted name of the layer list; depth: layers of the source (the teacher, or the model itself).
+    stack: dotted name of the layer list; depth: number of layers of the source (the teacher, or the model itself).
     kept: indices into the source, one per remaining layer.
-    cut: whether layers of the model are dropped (False: the model is built shallow already).
-    other_modules: modules beside the stack that start from the teacher; None means all that fit.
+    cut: whether layers of the model are dropped (False: the model is already shallow).
+    other_modules: modules outside the stack that are copied from the teacher; None: all that fit.
     """
 
     stack: str
@@ -28,13 +28,13 @@ class ReductionRow(Row):
     other_modules: tuple[str, ...] | None
 
     def kept_layers(self) -> Iterable[tuple[str, tuple[int, ...]]]:
-        """The one stack."""
+        """The stack and its kept layers."""
         yield self.stack, self.kept
 
     def add_to_report(self, report: dict[str, Any], technique: str, packed_bytes: Mapping[str, int]) -> None:
-        """The technique's own entry."""
+        """Added under the technique's name."""
         report[technique] = {"stack": self.stack, "from": self.depth, "kept": list(self.kept)}
 
     def line(self) -> str:
-        """Which layers stay."""
+        """The kept layers."""
         return f"{self.stack}: {len(self.kept)} of {self.depth} layers kept ({', '.join(map(str, self.kept))})"

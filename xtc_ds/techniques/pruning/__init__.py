@@ -1,1 +1,1 @@
-"""What the prunings have in common; nothing is imported here, since their pieces of the block need no torch."""
+"""Code shared by the pruning techniques. Imports nothing, because their config sections must not need torch."""

@@ -1,4 +1,4 @@
-"""Prunings of whole parts: most did not run to the end in the old library, so that there is much to say."""
+"""Migration notes for structured pruning, most of which did not run to the end in the old library."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["migrate_method", "migrate_related"]
 
 
 def migrate_method(block: dict[str, Any], technique: str, default: str, error: str) -> list[Note]:
-    """A note where the method is l1, with which ``technique`` stopped with ``error`` at the start."""
+    """A note if the method is l1, with which ``technique`` stopped with ``error`` at the start in the old library."""
     if not enabled(block, technique) or shared_of(block, technique).get("method", default) != "l1":
         return []
     place = (technique, "shared_parameters", "method")
@@ -19,9 +19,9 @@ def migrate_method(block: dict[str, Any], technique: str, default: str, error: s
 
 
 def migrate_related(block: dict[str, Any], technique: str, several: tuple[str, str] | None = None) -> list[Note]:
-    """A note on each group that shrinks other modules.
+    """A note on each group that has ``related_modules``.
 
-    several: what to say (before, now) where a group has more than one list.
+    several: the texts (before, now) for a group with more than one list.
     """
     usual = (
         "redundancy_clean made the layers smaller; nothing said so in the saved config",

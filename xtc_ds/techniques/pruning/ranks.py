@@ -1,4 +1,4 @@
-"""Masks and scores that are the same on every rank."""
+"""Make masks and scores equal on all ranks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["average_over_ranks", "broadcast_masks"]
 
 
 def broadcast_masks(masks: Sequence[Tensor]) -> None:
-    """Give all ranks the masks of rank 0, as DeepSpeed does with its weights: one collective, a call for all ranks."""
+    """Broadcast rank 0's masks in one collective, in place, as DeepSpeed does with weights. All ranks call this."""
     if world_size() == 1 or not masks:
         return
     flat = torch.cat([mask.flatten().to(torch.uint8) for mask in masks])
@@ -23,7 +23,7 @@ def broadcast_masks(masks: Sequence[Tensor]) -> None:
 
 
 def average_over_ranks(scores: Sequence[Tensor]) -> None:
-    """Replace each tensor by its mean over the ranks: one collective, a call for all ranks."""
+    """Replace each tensor by its mean over the ranks in one collective, in place. All ranks have to call this."""
     if world_size() == 1 or not scores:
         return
     flat = torch.cat([score.flatten() for score in scores])

@@ -1,7 +1,7 @@
-"""Layers that read what a pruned layer gives, and shrink along with it when the model is frozen.
+"""Mask the inputs of layers that read the output of a pruned layer and shrink with it when the model is frozen.
 
-Pruned units are zeros where they are made, but what lies between may turn zeros into constants (a norm's bias, an
-activation with f(0) != 0) that the frozen model will not have. So the reading layer replaces them by zeros itself.
+Pruned units are zeros in the pruned layer's output, but layers in between may turn zeros into constants (a norm's bias,
+an activation with f(0) != 0) that the frozen model will not have. So the reading layer sets them to zero itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["UnprunedInput"]
 
 @dataclass(frozen=True)
 class UnprunedInput(InputTransform, InputInForce):
-    """Zeros in the place of what pruned units became. source: the pruned layer; mask: its transform."""
+    """Sets the inputs that come from pruned units to zero. source: the pruned layer; mask: its transform."""
 
     source: CompressedLayer
     mask: OutputMask
@@ -33,25 +33,25 @@ class UnprunedInput(InputTransform, InputInForce):
         return self.mask.row
 
     def at(self, step: int) -> InputInForce | None:
-        """Always: the schedule of the source counts."""
+        """Always active; ``__call__`` follows the schedule of the source."""
         return self
 
     def __call__(self, layer: CompressedLayer, x: Tensor) -> Tensor:
-        """``x`` itself while no unit is pruned."""
+        """``x`` with zeros for pruned units; ``x`` itself while no unit is pruned."""
         kept = self.mask.units_in_force(self.source)
         if kept is None:
             return x
         gone = kept.to(x.device).logical_not().view(-1, *[1] * (-1 - layer.layer_kind.feature_dim))
-        # Units that are chosen anew in every step need to know what they would be good for.
+        # If units are selected again in every step, pruned ones need a gradient, too.
         return _zeroed(x, gone) if self.mask.row.method == "topk" else x.masked_fill(gone, 0)
 
     def kept_inputs(self, layer: CompressedLayer) -> Tensor | None:
-        """The inputs that come from units that stay; None while none is pruned."""
+        """Indices of the inputs from kept units; None while no unit is pruned."""
         kept = self.mask.units_in_force(self.source)
         return None if kept is None else kept.nonzero().flatten()
 
     def follow_copies(self, copies: Mapping[int, Any]) -> UnprunedInput:
-        """Reads the copy of the source where there is one."""
+        """The transform that refers to the copy of the source, if there is one."""
         return replace(self, source=copies.get(id(self.source), self.source))
 
 
@@ -66,6 +66,6 @@ class _Zeroed(torch.autograd.Function):
 
 
 def _zeroed(x: Tensor, gone: Tensor) -> Tensor:
-    """``x`` with zeros; the gradient passes, so that the scores of pruned units learn as those of the others."""
+    """``x`` with zeros where ``gone``; the gradient is not masked, so that scores of pruned units keep learning."""
     result: Tensor = _Zeroed.apply(x, gone)  # type: ignore[no-untyped-call]
     return result

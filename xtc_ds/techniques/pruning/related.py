@@ -1,7 +1,7 @@
-"""Which modules shrink along with the pruned ones: ``related_modules`` resolved and paired.
+"""Resolve ``related_modules``: pair each pruned module with the modules that shrink with it.
 
-Names cannot show who reads a module's output. A related module is trusted to be all that does (for heads: all that
-feeds it): where another module reads the same output too, the shrunk model would not run.
+Names do not show which modules read another module's output. The related modules are assumed to be all that do (for
+heads: all whose outputs it reads). If any other module reads the same output, the shrunk model cannot run.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from xtc_ds.techniques.pruning.unit_rows import RelatedRow
 
 __all__ = ["Related", "Unit", "resolve_related"]
 
-# What is pruned as a whole.
+# The unit that is pruned as a whole.
 Unit = Literal["row", "head", "channel"]
 
-# Layers that can shrink along with a pruned one.
+# Kinds of layers that can shrink along with a pruned one.
 _OPERATIONS: dict[Unit, tuple[Operation, ...]] = {
     "row": ("linear",),
     "head": ("linear",),
@@ -35,18 +35,19 @@ _OPERATIONS: dict[Unit, tuple[Operation, ...]] = {
 
 @dataclass
 class Related:
-    """What shrinks along with each pruned module, and what went wrong."""
+    """The modules that shrink with each pruned module, and the problems found."""
 
     by_module: dict[str, tuple[RelatedRow, ...]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
 
 def resolve_related(unit: Unit, group: StructuredGroup, names: Sequence[str], modules: dict[str, nn.Module]) -> Related:
-    """Pair the modules that each pattern of the group finds with those of its related patterns.
+    """Pair the modules matched by each pattern of the group with those matched by its related patterns.
 
-    names: the group's modules, in module order. The lists that belong to one pattern must be of equal length; what the
-        group excludes is related to nothing either.
-    Each module is paired with the related one that shares most of its name, if that gives pairs; else in order.
+    names: the group's modules, in module order. Each related pattern must match as many modules as the pattern it
+        belongs to; modules that the group excludes are not matched.
+    Each module is paired with the related one whose name shares the most leading parts with its own, if that is a
+    one-to-one pairing; otherwise they are paired in order.
     """
     result = Related()
     if group.related_modules is None:
@@ -117,7 +118,7 @@ def _count_message(pattern: str, found: list[str], members: list[str], modules: 
 
 
 def _in_pairs(members: list[str], found: list[str]) -> list[str]:
-    """One of ``found`` for each of ``members``, lists of equal length."""
+    """The partner in ``found`` of each of ``members``; both lists have equal length."""
     partners = []
     for name in members:
         shared = [_shared_parts(name, other) for other in found]
@@ -137,7 +138,7 @@ def _shared_parts(name: str, other: str) -> int:
 
 
 def _misfit(unit: Unit, name: str, partner: str, modules: dict[str, nn.Module]) -> str | None:
-    """Why ``partner`` cannot shrink along with ``name``; None if it can."""
+    """The reason why ``partner`` cannot shrink with ``name``; None if it can."""
     if name == partner:
         return f"'{name}' is related to itself"
     for each in (name, partner):
@@ -153,7 +154,7 @@ def _misfit(unit: Unit, name: str, partner: str, modules: dict[str, nn.Module]) 
 
 
 def _sides(module: nn.Module) -> tuple[int, int]:
-    """(outputs, inputs) of a module; both are the features of a norm."""
+    """(outputs, inputs) of a module; for a norm both are its number of features."""
     kind = layer_kind_of(module)
     assert kind is not None
     shape = kind.shape_of(module)

@@ -1,4 +1,4 @@
-"""What the block says alike of the prunings of rows, heads and channels."""
+"""The config keys that row, head and channel pruning share."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def method(units: str, default: StructuredMethod) -> Any:
 
 
 def related_modules(text: str, example: Iterable[str]) -> Any:
-    """The key ``related_modules``; ``text`` says who loses what, ``example`` is the list for one entry of modules."""
+    """The key ``related_modules``. text: what the modules lose; example: the list for one entry of ``modules``."""
     shown = [list(example)]
     return key(
         f"One list of regular expressions for each entry of modules: {text} null: nothing shrinks, what is pruned "
@@ -76,10 +76,10 @@ def related_modules(text: str, example: Iterable[str]) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class StructuredGroup(Group):
-    """One group of ``row_pruning``, ``head_pruning`` or ``channel_pruning``: whole rows, heads, channels go.
+    """One group of ``row_pruning``, ``head_pruning`` or ``channel_pruning``: whole rows, heads or channels are pruned.
 
-    ``related_modules`` has one tuple of patterns for each pattern of ``modules``: what loses the matching inputs
-    (for heads: outputs), so that both shrink when the model is frozen; None: pruned parts stay as zeros.
+    ``related_modules`` has one tuple of patterns for each pattern of ``modules``, for the modules that lose the
+    matching inputs (for heads: outputs), so that both shrink when the model is frozen; None: pruned parts become zeros.
     """
 
     dense_ratio: float
@@ -89,7 +89,7 @@ class StructuredGroup(Group):
 
     @classmethod
     def check(cls, written: Written) -> Iterator[Finding]:
-        """Lists of unequal length."""
+        """Report lists of unequal length."""
         related = written["related_modules"] if written.whole else None
         count = len(written["modules"]) if written.whole else 0
         if related is not None and len(related) != count:
@@ -99,7 +99,7 @@ class StructuredGroup(Group):
 
     @classmethod
     def warn(cls, written: Written) -> Iterator[Finding]:
-        """Keys that do nothing."""
+        """Warn about keys without effect."""
         if written["dense_ratio"] == 1:
             yield written.place("dense_ratio"), "nothing is pruned; found 1"
 
@@ -115,7 +115,7 @@ def register_structured(
     migrate: Callable[[dict[str, Any]], list[Note]],
     shared_example: Mapping[str, Any] | None = None,
 ) -> GroupedSection[G]:
-    """Register the pruning of ``units`` (rows); ``modules`` is a pattern for its example."""
+    """Register the pruning of ``units`` (such as "rows"); ``modules`` is a pattern for the example."""
     unit = units.removesuffix("s")
     params = {"dense_ratio": 0.5}
     return register_section(

@@ -1,4 +1,4 @@
-"""Which rows, heads or channels are pruned, and what shrinks along with them."""
+"""Plan which rows, heads or channels are pruned, and which modules shrink with them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["plan_units"]
 
 
 def plan_units(unit: Unit, operation: Operation, context: PlanContext) -> Planned:
-    """A row for each layer of ``operation`` that a group finds; ``unit`` is what is pruned of it."""
+    """A row for each layer of ``operation`` that a group matches; ``unit`` is what is pruned in it."""
     groups: tuple[StructuredGroup, ...] = context.section
     kinds = kinds_with(operation)
     owner, problems, warnings = match_groups(groups, context.modules, kinds)

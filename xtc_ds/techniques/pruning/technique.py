@@ -1,4 +1,4 @@
-"""What all four prunings have in common as techniques."""
+"""The base class of the four pruning techniques."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ __all__ = ["Pruning"]
 
 
 class Pruning(Technique):
-    """Masks from norms, equal on all ranks, or from scores that the optimizer learns. mask_class: of its transforms."""
+    """Masks from norms, equal on all ranks, or from learned scores. mask_class: the class of its transforms."""
 
     mask_class: ClassVar[type[Mask]]
-    # Weights are quantized before they are masked: scales are those of the whole weight.
+    # Quantize weights before masking them, so that scales are those of the whole weight.
     after: ClassVar[tuple[str, ...]] = ("layer_reduction", "weight_quantization")
     empty_report: ClassVar[Mapping[str, Any]] = {"pruning": []}
 
     def check(self, rows: Sequence[Row], context: PlanContext) -> list[Problem]:
-        """Weights that several modules share must be pruned in all of them in the same way."""
+        """Shared weights must be pruned in the same way in all modules that use them."""
         return check_pruning_ties(self.name, rows, context.modules)
 
     def changes_parameters(self, rows: Sequence[Any]) -> bool:
-        """Learned scores are parameters; those of snip_momentum are buffers that collect in the backward pass."""
+        """True for learned scores, which are parameters, and for snip_momentum, whose buffers the backward fills."""
         return any(row.method != "l1" for row in rows)
 
     def added_parameters(self, model: nn.Module) -> Iterable[tuple[str, nn.Parameter, nn.Parameter | None]]:
-        """Learned scores, trained with the options of their weight."""
+        """The learned scores, trained with the optimizer options of their weight."""
         for name, layer in compressed_layers(model):
             assert isinstance(layer, nn.Module)
             for mask in self._masks(layer):
@@ -43,12 +43,12 @@ class Pruning(Technique):
                     yield f"{name}.{mask.scores_name}".lstrip("."), scores, layer._parameters["weight"]
 
     def start(self, run: TrainingRun) -> None:
-        """Masks made from the weights of each rank become those of rank 0."""
+        """Replace the masks, made from each rank's own weights, by those of rank 0."""
         found = (getattr(layer, mask.mask_name, None) for layer in run.layers for mask in self._masks(layer))
         broadcast_masks([mask for mask in found if mask is not None])
 
     def _masks(self, layer: CompressedLayer) -> Iterator[Mask]:
-        # By the technique of the row, not by its class: prunings of rows and channels share one.
+        # Compare the technique, not the class: row and channel pruning use the same class.
         for transform in layer.weight_transforms:
             if isinstance(transform, self.mask_class) and transform.technique == self.name:
                 yield transform

@@ -1,4 +1,4 @@
-"""Weights that several modules share can only be pruned in all of them in the same way."""
+"""Check that weights shared by several modules are pruned in the same way in all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["check_pruning_ties"]
 
 
 def check_pruning_ties(technique: str, rows: Sequence[Any], modules: dict[str, nn.Module]) -> list[Problem]:
-    """Problems of parameters that ``technique`` prunes, or shrinks, in some of the modules that use them only."""
+    """Problems of shared weights that ``technique`` prunes, or shrinks, in only some of the modules that use them."""
     treatments: dict[str, list[Hashable]] = {}
     for row in rows:
         for name, treatment in row.shared_treatments():

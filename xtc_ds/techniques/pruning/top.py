@@ -1,4 +1,4 @@
-"""Masks of the largest scores, and the gradient that lets scores be learned."""
+"""Masks of the largest scores, and the straight-through estimator by which scores are learned."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["kept_count", "straight_through", "top_mask"]
 
 
 def kept_count(dense_ratio: float, units: int) -> int:
-    """How many of ``units`` stay: ``ceil(dense_ratio * units)`` in float64, which is DeepSpeed's rule."""
+    """How many of ``units`` are kept: ``ceil(dense_ratio * units)`` in float64 (DeepSpeed's rule)."""
     return math.ceil(dense_ratio * units)
 
 
 def top_mask(scores: Tensor, kept: int) -> Tensor:
-    """1 for the ``kept`` largest scores, 0 for the others; same shape and dtype, of equals the first ones stay."""
+    """1 for the ``kept`` largest scores, else 0; same shape and dtype as ``scores``. Among ties the first ones win."""
     if kept == 0:
         return torch.zeros_like(scores)
     flat = scores.detach().flatten()
@@ -28,8 +28,8 @@ def top_mask(scores: Tensor, kept: int) -> Tensor:
 
 
 def _kth_largest(flat: Tensor, k: int) -> Tensor:
-    # Learned masks are made anew in every forward. Selecting is several times faster than sorting on a CPU, and
-    # slower on a GPU.
+    # Learned masks are computed in every forward. Selection is several times faster than sorting on a CPU, but slower
+    # on a GPU.
     if flat.device.type == "cpu":
         return flat.kthvalue(flat.numel() - k + 1).values
     return flat.sort(descending=True).values[k - 1]
@@ -46,6 +46,6 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def straight_through(scores: Tensor, mask: Tensor) -> Tensor:
-    """``mask``, whose gradient goes to ``scores`` (same shape) as it is (movement pruning, Sanh et al. 2020)."""
+    """``mask``; its gradient goes to ``scores`` (same shape) unchanged (movement pruning, Sanh et al. 2020)."""
     result: Tensor = _StraightThrough.apply(scores, mask)  # type: ignore[no-untyped-call]
     return result

@@ -1,4 +1,4 @@
-"""The rows of the prunings of whole rows, heads and channels."""
+"""The plan rows of row, head and channel pruning."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["RelatedRow", "StructuredRow"]
 class RelatedRow:
     """A module that shrinks along with a pruned one.
 
-    side: "in" it loses input features or channels; "out" it loses outputs (with their bias); "features" it has one
+    side: "in": it loses input features or channels; "out": it loses outputs (with their bias); "features": it has one
         value per channel (BatchNorm2d).
     """
 
@@ -30,8 +30,8 @@ class RelatedRow:
 class StructuredRow(ZeroingRow):
     """Pruning of whole rows (outputs of a Linear), heads (blocks of its inputs) or channels (outputs of a Conv2d).
 
-    units: how many rows, heads or channels there are; kept: how many stay.
-    related: what shrinks along when the model is frozen; empty: the pruned parts stay, as zeros.
+    units: number of rows, heads or channels; kept: how many of them are kept.
+    related: the modules that shrink too when the model is frozen; empty: pruned parts are kept as zeros.
     """
 
     module: str
@@ -47,15 +47,15 @@ class StructuredRow(ZeroingRow):
 
     @property
     def leaves_zeros(self) -> bool:
-        """Whether nothing is related, so that the pruned parts stay."""
+        """Whether there are no related modules, so that the pruned parts are kept as zeros."""
         return not self.related
 
     def planned_kept(self, numel: int) -> KeptWeights:
-        """Whole units."""
+        """The weights of the kept units."""
         return KeptWeights(numel // self.units * self.kept)
 
     def cuts(self) -> Iterable[tuple[str, Kind, Cut]]:
-        """The module itself, and what is related to it."""
+        """Cuts of the module itself and of its related modules."""
         if not self.related:
             return
         reason = f"'{self.module}' ({self.technique}_pruning)"
@@ -67,14 +67,14 @@ class StructuredRow(ZeroingRow):
         return Cut(side, self.units, self.kept, self, reason)
 
     def shared_treatments(self) -> Iterator[tuple[str, Hashable]]:
-        """See ``SparseRow``; parts that are cut off belong to one module, too."""
+        """See ``SparseRow``; if parts are cut off, the treatment is also specific to this module."""
         own = self.module if self.method != "l1" or self.related else None
         yield self.module, (self.kept, self.units, self.offset, own)
         for related in self.related:
             yield related.module, (related.side, self.module)
 
     def add_to_report(self, report: dict[str, Any], technique: str, packed_bytes: Mapping[str, int]) -> None:
-        """An entry of "pruning"."""
+        """Added as an entry of "pruning"."""
         report["pruning"].append(
             {
                 "module": self.module,
@@ -92,7 +92,7 @@ class StructuredRow(ZeroingRow):
 
     @property
     def table_title(self) -> str:
-        """All prunings have one table."""
+        """The table that all pruning techniques share."""
         return "Pruning"
 
     def table_cells(self) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""What the prunings of rows, heads and channels have in common."""
+"""The base class of row, head and channel pruning."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ __all__ = ["UnitPruning"]
 
 
 class UnitPruning(Pruning):
-    """Prunes whole parts of a weight. unit: which parts; operation: of which layers."""
+    """Prunes whole parts of a weight. unit: the kind of part; operation: the kind of layer."""
 
     unit: ClassVar[Unit]
     operation: ClassVar[Operation]
 
     def plan(self, context: PlanContext) -> Planned:
-        """Rows by the groups of the section; see ``plan_units``."""
+        """Plan rows for the groups of the section; see ``plan_units``."""
         return plan_units(self.unit, self.operation, context)
 
     def apply(self, model: nn.Module, rows: Sequence[StructuredRow], teacher: nn.Module | None) -> None:
-        """Give each module masks (or scores to learn) and tell the modules that read its output of them."""
+        """Add masks (or scores to learn) to each module, and mask the inputs of the modules that read its output."""
         for row in rows:
             layer = swap_class(model.get_submodule(row.module))
             mask = self.mask_class(row)  # type: ignore[call-arg]
@@ -39,5 +39,5 @@ class UnitPruning(Pruning):
             for related in row.related:
                 if related.side == "in" and isinstance(mask, OutputMask):
                     reader = swap_class(model.get_submodule(related.module))
-                    # Before the transform that makes codes of the input.
+                    # Must run before the transform that quantizes the input.
                     reader.input_transforms = (UnprunedInput(layer, mask), *reader.input_transforms)

@@ -1,1 +1,1 @@
-"""Whole outputs of a layer become zero, and are cut off where the layers that read them shrink along."""
+"""Set whole outputs of a layer to zero; they are cut off if the layers that read them shrink as well."""

@@ -1,1 +1,1 @@
-"""How the model computes while training."""
+"""Settings for how the model computes during training."""

@@ -20,7 +20,7 @@ BackwardDtype = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime(Piece):
-    """How the model computes while training."""
+    """How the model computes during training."""
 
     integer_forward: bool = key(
         "Multiply integer codes in the forward where weights have one scale per tensor or row and inputs are quantized "
@@ -37,7 +37,7 @@ class Runtime(Piece):
 
     @classmethod
     def warn(cls, written: Written) -> Iterator[Finding]:
-        """A type of products that are not taken."""
+        """Warn about a ``backward_dtype`` without integer products."""
         if written["backward_dtype"] is not None and not written["integer_forward"]:
             what = f"has no effect while integer_forward is false; found {written.shown('backward_dtype')}"
             yield written.place("backward_dtype"), what

@@ -1,4 +1,4 @@
-"""The keys of ``sparse_pruning`` as they are in force for a group, and the checks between them."""
+"""The effective keys of a ``sparse_pruning`` group, and the checks between them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _SNIP_PATTERN, _SNIP_RATIO = "4x1", 0.1
 
 @dataclass(frozen=True)
 class InForce:
-    """Keys whose default follows from others.
+    """The effective values of keys whose defaults depend on other keys.
 
-    dense_ratio: None where nothing says it. share: N/M of an "N:M" pattern; None for blocks and single weights.
-    end: None but for snip_momentum.
+    dense_ratio: None if it is not set. share: N/M of an "N:M" pattern; None for blocks and single weights.
+    end: None unless the method is snip_momentum.
     """
 
     block_pattern: str | None
@@ -32,7 +32,7 @@ class InForce:
 
 
 def in_force(written: Written) -> InForce:
-    """The values that are written, and the defaults of the method."""
+    """The written values, completed by the defaults of the method."""
     snip = written["method"] == SNIP
     pattern = written["block_pattern"]
     if pattern is None and snip:
@@ -48,7 +48,7 @@ def in_force(written: Written) -> InForce:
 
 
 def check_group(written: Written) -> Iterator[Finding]:
-    """Errors between the keys in force."""
+    """Report contradictions between the effective keys."""
     force = in_force(written)
     pattern, ratio, end, offset = show_value(force.block_pattern), force.dense_ratio, force.end, _offset(written)
     if force.share is not None and force.share > 1:
@@ -66,7 +66,7 @@ def check_group(written: Written) -> Iterator[Finding]:
 
 
 def warn_group(written: Written) -> Iterator[Finding]:
-    """Keys in force that do nothing."""
+    """Warn about keys without effect."""
     force = in_force(written)
     if force.dense_ratio == 1:
         key = "dense_ratio" if force.share is None else "block_pattern"
@@ -78,7 +78,7 @@ def warn_group(written: Written) -> Iterator[Finding]:
         ("schedule_offset_stride", written.default("schedule_offset_stride")),
     ):
         value = written.json(key)
-        # Shared keys of a snip_momentum technique are meant for its other groups.
+        # If the shared method is snip_momentum, shared keys are meant for the groups that use it.
         meant = key in written.own or written.shared.get("method") != SNIP
         if meant and value not in (None, idle):
             what = f"has no effect with method {show_value(written['method'])}; found {value}"

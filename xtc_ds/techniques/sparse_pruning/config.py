@@ -23,12 +23,12 @@ PruningMethod = Literal["l1", "topk", "snip_momentum"]
 
 @dataclass(frozen=True, kw_only=True)
 class SparseGroup(Group):
-    """One group of ``sparse_pruning``: single weights, or blocks of them, become zero.
+    """One group of ``sparse_pruning``: single weights, or blocks of them, are set to zero.
 
-    ``dense_ratio`` is the share that stays. ``block_pattern`` is "RxC" (blocks of R outputs by C inputs), "N:M"
-    (N of M neighbouring inputs stay) or None for single weights. ``schedule_offset_end`` and
-    ``schedule_offset_stride`` count applied optimizer steps; the end is None where the sparsity does not rise
-    step by step. What ``excluded_modules`` names is in ``exclude``.
+    ``dense_ratio`` is the share that is kept. ``block_pattern`` is "RxC" (blocks of R outputs by C inputs), "N:M" (N of
+    M adjacent inputs are kept) or None for single weights. ``schedule_offset_end`` and ``schedule_offset_stride`` count
+    applied optimizer steps; the end is None if the sparsity does not rise gradually. The patterns of
+    ``excluded_modules`` are merged into ``exclude``.
     """
 
     method: PruningMethod = key(
@@ -86,7 +86,7 @@ class SparseGroup(Group):
 
     @classmethod
     def read(cls, written: Written) -> Self:
-        """The group with the values in force and the defaults of its method."""
+        """The group with its effective values, including the defaults of its method."""
         force = in_force(written)
         values = written.values() | {
             "exclude": (*written["exclude"], *written["excluded_modules"]),
@@ -99,17 +99,17 @@ class SparseGroup(Group):
 
     @classmethod
     def implied(cls, shared: Mapping[str, Any]) -> bool:
-        """snip_momentum without a group, as old configs have it, prunes all that ``excluded_modules`` leaves in."""
+        """snip_momentum without a group, as in old configs, prunes all modules except ``excluded_modules``."""
         return shared.get("method") == SNIP
 
     @classmethod
     def check(cls, written: Written) -> Iterable[Finding]:
-        """Patterns, shares and steps that do not fit each other."""
+        """Report patterns, shares and steps that contradict each other."""
         return check_group(written)
 
     @classmethod
     def warn(cls, written: Written) -> Iterable[Finding]:
-        """Keys that do nothing."""
+        """Warn about keys without effect."""
         return warn_group(written)
 
 

@@ -1,4 +1,4 @@
-"""Saying so where a mask that is built up step by step is shipped before it is final."""
+"""Warn if a gradually built mask is shipped before it is final."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _NAMED = 3
 
 
 def warn_of_density(layers: Mapping[str, CompressedLayer]) -> None:
-    """Log one warning that names the modules which keep more weights than their config says.
+    """Log one warning that names the modules which keep more weights than configured.
 
-    With ZeRO-3 a call for all ranks.
+    With ZeRO-3 all ranks have to call this.
     """
     denser, last = [], 0
     masks = ((name, each) for name, layer in layers.items() for each in layer.weight_transforms)

@@ -1,4 +1,4 @@
-"""Sparse pruning did not run to the end in the old library, so that there is little to keep and much to say."""
+"""Migrate ``sparse_pruning``, which did not run to the end in the old library."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ONLY_SNIP = ("schedule_offset_end", "schedule_offset_stride", "block_pattern", 
 
 
 def migrate_sparse(block: dict[str, Any]) -> list[Note]:
-    """Notes on the method; keys that it ignored are taken out of ``block``."""
+    """Notes on the method; keys that it ignored are removed from ``block``, in place."""
     if not enabled(block, "sparse_pruning"):
         return []
     shared = shared_of(block, "sparse_pruning")

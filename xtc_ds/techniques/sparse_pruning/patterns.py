@@ -1,4 +1,4 @@
-"""Which weights go together: single ones, blocks "RxC", or N of M neighbouring inputs "N:M".
+"""The units that are pruned as a whole: single weights, blocks "RxC", or N of M adjacent inputs "N:M".
 
 Shape legend: O and I = output and input features or channels, P = positions of a convolution's kernel (1 for a
 matrix), U = units along the inputs. Weights are (O, I) or (O, I, kH, kW).
@@ -19,27 +19,27 @@ __all__ = ["Blocks", "KeepOf", "Pattern", "Singles", "parse_pattern"]
 
 
 class Pattern(Protocol):
-    """How scores of single weights become scores of units, and these a mask."""
+    """Converts scores of single weights to scores of units, and these to a mask."""
 
     def misfit(self, shape: tuple[int, ...]) -> str | None:
-        """Why a weight of ``shape`` cannot be divided so; None if it can."""
+        """The reason why a weight of ``shape`` cannot be divided into units; None if it can."""
         ...
 
     def unit_scores(self, scores: Tensor) -> Tensor:
-        """Scores of a weight's shape to scores of its units; what is linear in one is linear in the other."""
+        """Convert scores of the weight's shape to scores of its units; the conversion is linear."""
         ...
 
     def mask(self, unit_scores: Tensor, dense_ratio: float, shape: tuple[int, ...]) -> Tensor:
-        """1 where weights stay, 0 elsewhere; of ``shape``, in the scores' dtype."""
+        """A mask of ``shape`` in the scores' dtype: 1 for kept weights, else 0."""
         ...
 
 
 @dataclass(frozen=True)
 class Singles:
-    """Every weight for itself."""
+    """Single weights."""
 
     def misfit(self, shape: tuple[int, ...]) -> str | None:
-        """Any weight will do."""
+        """None: any weight fits."""
         return None
 
     def unit_scores(self, scores: Tensor) -> Tensor:
@@ -47,19 +47,19 @@ class Singles:
         return scores
 
     def mask(self, unit_scores: Tensor, dense_ratio: float, shape: tuple[int, ...]) -> Tensor:
-        """The largest ``dense_ratio`` of all scores stay."""
+        """Keep the share ``dense_ratio`` of weights with the largest scores."""
         return top_mask(unit_scores, kept_count(dense_ratio, unit_scores.numel()))
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """Blocks of ``rows`` outputs by ``columns`` inputs (of one kernel position) stay or go together."""
+    """Blocks of ``rows`` outputs by ``columns`` inputs (of one kernel position) are kept or pruned as a whole."""
 
     rows: int
     columns: int
 
     def misfit(self, shape: tuple[int, ...]) -> str | None:
-        """Both sides must divide."""
+        """``rows`` must divide the outputs and ``columns`` the inputs."""
         if shape[0] % self.rows:
             return f"{self.rows} does not divide its {shape[0]} outputs"
         return f"{self.columns} does not divide its {shape[1]} inputs" if shape[1] % self.columns else None
@@ -71,7 +71,7 @@ class Blocks:
         return matrix.reshape(down, self.rows, across, self.columns).mean(dim=(1, 3))
 
     def mask(self, unit_scores: Tensor, dense_ratio: float, shape: tuple[int, ...]) -> Tensor:
-        """The largest ``dense_ratio`` of the blocks stay."""
+        """Keep the share ``dense_ratio`` of blocks with the largest scores."""
         mask = top_mask(unit_scores, kept_count(dense_ratio, unit_scores.numel()))
         whole = mask.repeat_interleave(self.rows, 0).repeat_interleave(self.columns, 1)
         return _from_matrix(whole, shape)
@@ -79,24 +79,24 @@ class Blocks:
 
 @dataclass(frozen=True)
 class KeepOf:
-    """Of every ``of`` neighbouring inputs (of one kernel position) ``kept`` stay: "2:4" is KeepOf(2, 4)."""
+    """Of every ``of`` adjacent inputs (of one kernel position) ``kept`` are kept: "2:4" is KeepOf(2, 4)."""
 
     kept: int
     of: int
 
     def misfit(self, shape: tuple[int, ...]) -> str | None:
-        """The inputs must divide."""
+        """``of`` must divide the inputs."""
         return f"{self.of} does not divide its {shape[1]} inputs" if shape[1] % self.of else None
 
     def unit_scores(self, scores: Tensor) -> Tensor:
-        """Single scores with neighbouring inputs side by side, (O, P * I)."""
+        """Scores of single weights, arranged such that inputs of one kernel position are adjacent, (O, P * I)."""
         return _to_matrix(scores)
 
     def mask(self, unit_scores: Tensor, dense_ratio: float, shape: tuple[int, ...]) -> Tensor:
-        """In each group the ``kept`` largest stay.
+        """Keep the ``kept`` largest scores of each group.
 
-        While ``dense_ratio`` is still above kept / of, only as many groups are pruned as it takes: those that
-        lose least by it.
+        While ``dense_ratio`` is above kept / of, only the necessary number of groups is pruned: those for which the sum of
+        the scores to be pruned is smallest.
         """
         groups = unit_scores.reshape(-1, self.of)
         order = groups.sort(dim=1, descending=True, stable=True)
@@ -107,14 +107,14 @@ class KeepOf:
         return _from_matrix(torch.maximum(mask, untouched).reshape(unit_scores.shape), shape)
 
     def pruned_groups(self, dense_ratio: float, groups: int) -> int:
-        """How many of ``groups`` are pruned so that ``dense_ratio`` of the weights stay."""
-        # The slack takes up float rounding.
+        """How many of ``groups`` to prune so that the share ``dense_ratio`` of the weights is kept."""
+        # The small addend compensates for float rounding.
         share = (1 - dense_ratio) / (1 - self.kept / self.of) if self.kept < self.of else 0.0
         return min(groups, math.floor(share * groups + 1e-6))
 
 
 def parse_pattern(text: str | None) -> Pattern:
-    """The pattern that a config names; None is single weights. The text has passed the config's checks."""
+    """The pattern for a ``block_pattern`` that has passed the config's checks; None means single weights."""
     if text is None:
         return Singles()
     if ":" in text:
@@ -125,7 +125,7 @@ def parse_pattern(text: str | None) -> Pattern:
 
 
 def _to_matrix(w: Tensor) -> Tensor:
-    """(O, I) as it is; (O, I, kH, kW) to (O, P * I), the inputs of one position side by side."""
+    """(O, I) unchanged; (O, I, kH, kW) to (O, P * I), with the inputs of one position adjacent."""
     return w if w.dim() == 2 else w.flatten(2).transpose(1, 2).flatten(1)
 
 

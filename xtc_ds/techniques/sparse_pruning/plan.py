@@ -1,4 +1,4 @@
-"""Which weights are pruned one by one, or in blocks."""
+"""Plan which weights are pruned individually or in blocks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["plan_sparse"]
 
 
 def plan_sparse(context: PlanContext) -> Planned:
-    """A row for each module that a group finds; its block pattern must divide the weight."""
+    """A row for each module that a group matches; it is a problem if its block pattern does not divide the weight."""
     groups: tuple[SparseGroup, ...] = context.section
     kinds = kinds_with("linear", "convolution")
     owner, problems, warnings = match_groups(groups, context.modules, kinds)

@@ -18,9 +18,9 @@ __all__ = ["SparseRow"]
 class SparseRow(ZeroingRow):
     """Sparse pruning of one module's weight.
 
-    shape: of the weight, outputs first (also for Conv1D); a Conv2d has four sizes.
-    offset, end, stride: applied optimizer steps at which the mask comes into force, is final, and is renewed in
-        between; ``end`` equals ``offset`` where the mask is not built up step by step.
+    shape: shape of the weight, outputs first (also for Conv1D); four dimensions for a Conv2d.
+    offset, end, stride: the mask becomes active after ``offset`` applied optimizer steps and final after ``end``, and
+        is updated every ``stride`` steps in between; ``end`` equals ``offset`` if the mask is not built gradually.
     """
 
     module: str
@@ -36,7 +36,7 @@ class SparseRow(ZeroingRow):
 
     @property
     def leaves_zeros(self) -> bool:
-        """Single weights and blocks always stay as zeros."""
+        """True: pruned single weights and blocks are never cut off."""
         return True
 
     @property
@@ -46,7 +46,7 @@ class SparseRow(ZeroingRow):
         return (pattern.kept, pattern.of) if isinstance(pattern, KeepOf) else None
 
     def planned_kept(self, numel: int) -> KeptWeights:
-        """By the density, in whole blocks or groups."""
+        """What the density keeps, in whole blocks or groups."""
         pattern = parse_pattern(self.block_pattern)
         if isinstance(pattern, KeepOf):
             groups = numel // pattern.of
@@ -58,12 +58,12 @@ class SparseRow(ZeroingRow):
         return KeptWeights(kept_count(self.dense_ratio, numel // size) * size)
 
     def shared_treatments(self) -> Iterator[tuple[str, Hashable]]:
-        """(module, what all that share its weight must have in common); a learned mask belongs to one module."""
+        """(module, what must be equal for all modules that share its weight); a learned mask is specific to a module."""
         own = self.module if self.method != "l1" else None
         yield self.module, (self.dense_ratio, self.block_pattern, self.offset, own)
 
     def add_to_report(self, report: dict[str, Any], technique: str, packed_bytes: Mapping[str, int]) -> None:
-        """An entry of "pruning"."""
+        """Added as an entry of "pruning"."""
         report["pruning"].append(
             {
                 "module": self.module,
@@ -82,7 +82,7 @@ class SparseRow(ZeroingRow):
 
     @property
     def table_title(self) -> str:
-        """All prunings have one table."""
+        """The table that all pruning techniques share."""
         return "Pruning"
 
     def table_cells(self) -> Mapping[str, str]:

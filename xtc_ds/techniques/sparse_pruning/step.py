@@ -1,4 +1,4 @@
-"""The steps of snip_momentum: saliencies are taken into the scores, and masks are renewed when they are due."""
+"""The steps of snip_momentum: add saliencies to the scores, and update masks when they are due."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["average_scores", "discard_saliencies", "scored_layers", "take_in_sal
 
 
 def take_in_saliencies(run: TrainingRun, step: int, loss_scale: float) -> None:
-    """After applied step ``step``: take the saliencies into the scores, and renew the masks that are due.
+    """Add the saliencies of applied step ``step`` to the scores, and update the masks that are due.
 
-    loss_scale: of the backward passes. Scores are averaged over the ranks only when masks are renewed.
+    loss_scale: that of the backward passes. Scores are averaged over the ranks only when masks are updated.
     """
     layers = list(scored_layers(run.layers))
     for layer, mask in layers:
@@ -29,13 +29,13 @@ def take_in_saliencies(run: TrainingRun, step: int, loss_scale: float) -> None:
 
 
 def discard_saliencies(run: TrainingRun) -> None:
-    """Drop the saliencies of a step that was skipped for an overflow, or that a loaded checkpoint ended."""
+    """Discard the saliencies of the current step, after it was skipped for an overflow or a checkpoint was loaded."""
     for layer, _ in scored_layers(run.layers):
         _momentum(layer).discard()
 
 
 def average_scores(run: TrainingRun) -> None:
-    """Make the scores equal on all ranks, for a checkpoint that one of them writes."""
+    """Average the scores over the ranks, because only one rank writes them to a checkpoint."""
     average_over_ranks([_momentum(layer).scores for layer, _ in scored_layers(run.layers)])
 
 

@@ -35,7 +35,7 @@ class _SparsePruning(Pruning):
             SparseMask(row).attach(swap_class(model.get_submodule(row.module)))
 
     def before_step(self, run: TrainingRun) -> None:
-        # The step may change the scale.
+        # Record the loss scale now, because the step may change it.
         run.memory[self.name] = run.loss_scale() if _scores_weights(run) else 1.0
 
     def after_step(self, run: TrainingRun, step: int) -> None:

@@ -1,4 +1,4 @@
-"""Single weights, or blocks of them, become zero."""
+"""Masks that set single weights, or blocks of them, to zero."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xtc_ds.techniques.sparse_pruning.snip import GradualSchedule, SnipMomentum,
 
 __all__ = ["MOMENTUM", "SparseMask", "gradual_schedule"]
 
-# The submodule that holds the scores of snip_momentum.
+# Name of the submodule that holds the scores of snip_momentum.
 MOMENTUM = "snip_momentum"
 
 
@@ -30,7 +30,7 @@ class SparseMask(Mask):
     scores_name = "sparse_mask_scores"
 
     def norms(self, w: Tensor) -> Tensor:
-        """Magnitudes."""
+        """The magnitudes of the weights."""
         return w.abs()
 
     def scores_shape(self) -> tuple[int, ...]:
@@ -38,16 +38,16 @@ class SparseMask(Mask):
         return self.row.shape
 
     def mask_of(self, scores: Tensor) -> Tensor:
-        """What the pattern leaves of the weights with the largest scores."""
+        """The mask that keeps the largest scores, according to the pattern."""
         pattern = parse_pattern(self.row.block_pattern)
         return pattern.mask(pattern.unit_scores(scores), self.row.dense_ratio, self.row.shape)
 
     def multiply(self, mask: Tensor, w: Tensor, bias_O: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """The weight alone."""
+        """Multiply only the weight."""
         return w * mask, bias_O
 
     def add_tensors(self, layer: nn.Module, w: Tensor) -> None:
-        """With snip_momentum all weights stay until there are scores."""
+        """As in ``Mask``; with snip_momentum all weights are kept until there are scores."""
         if self.row.method != "snip_momentum":
             super().add_tensors(layer, w)
             return
@@ -55,32 +55,32 @@ class SparseMask(Mask):
         layer.add_module(MOMENTUM, SnipMomentum(parse_pattern(self.row.block_pattern), self.row.shape, w.device))
 
     def at(self, layer: CompressedLayer, step: int) -> WeightInForce | None:
-        """The mask from the offset on; until the mask is final, snip_momentum also scores the weights."""
+        """Active from the offset on; snip_momentum also scores the weights until its mask is final."""
         in_force = super().at(layer, step)
         if self.row.method == "snip_momentum" and step < gradual_schedule(self.row).last:
             return _Scored(self, in_force is not None)
         return in_force
 
     def weight_mask(self, layer: CompressedLayer) -> Tensor | None:
-        """Which weights stay; of snip_momentum as of the last renewal."""
+        """Mask of the kept weights; for snip_momentum as of its last update."""
         return self.shipped(layer).bool()
 
     def renew(self, layer: CompressedLayer, step: int) -> None:
-        """Rebuild the mask of snip_momentum from its scores, as dense as ``step`` asks for."""
+        """Recompute the mask of snip_momentum from its scores, with the density for ``step``, in place."""
         momentum: SnipMomentum = getattr(layer, MOMENTUM)
         mask: Tensor = getattr(layer, self.mask_name)
         ratio = gradual_schedule(self.row).dense_ratio_at(step)
         mask.copy_(momentum.pattern.mask(momentum.scores, ratio, self.row.shape))
 
     def remove(self, layer: CompressedLayer) -> None:
-        """Take mask and scores off."""
+        """Remove the mask and the scores."""
         super().remove(layer)
         assert isinstance(layer, nn.Module)
         layer._modules.pop(MOMENTUM, None)
 
 
 class _Scored(WeightInForce):
-    """While training, the backward pass adds the saliency of each weight, also of those that are masked."""
+    """In training, the backward pass also collects the saliency of each weight, including masked ones."""
 
     def __init__(self, transform: SparseMask, in_force: bool) -> None:
         self.transform, self.in_force = transform, in_force
@@ -95,5 +95,5 @@ class _Scored(WeightInForce):
 
 
 def gradual_schedule(row: SparseRow) -> GradualSchedule:
-    """When and how far the mask of snip_momentum thins out."""
+    """The schedule by which snip_momentum's mask becomes sparser."""
     return GradualSchedule(row.offset, row.end, row.stride, row.dense_ratio)

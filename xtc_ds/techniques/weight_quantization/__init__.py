@@ -1,1 +1,1 @@
-"""Weights as few-bit codes in the forward, float latent weights in the optimizer."""
+"""Quantized weights in the forward, float latent weights in the optimizer."""

@@ -1,4 +1,4 @@
-"""Checks inside one group of ``weight_quantization``: bits that fit format, type, granularity and mode."""
+"""Check one group of ``weight_quantization``: bits that fit format, type, granularity and mode."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SYMMETRIC_BITS = (1, 1.58)
 
 
 def check_group(written: Written) -> Iterator[Finding]:
-    """Bits against each other, and against the format, the type and the granularity in force for the group."""
+    """Report bits that contradict each other, or the group's effective format, type or granularity."""
     start, target = written.shown("start_bits"), written.shown("target_bits")
     group = f"group {show_value(written.name)}"
     if written["start_bits"] < written["target_bits"]:
@@ -44,7 +44,7 @@ def _check_format(written: Written) -> Iterator[Finding]:
     elif (
         fitting[asked].symmetric_only
         and written["quantization_type"] == "asymmetric"
-        and written["target_bits"] not in _SYMMETRIC_BITS  # there the type is wrong, and reported
+        and written["target_bits"] not in _SYMMETRIC_BITS  # for these the type is wrong, which is reported already
     ):
         what = 'does not fit quantization_type "asymmetric"'
         fitting = {name: choice for name, choice in fitting.items() if not choice.symmetric_only}
@@ -55,7 +55,7 @@ def _check_format(written: Written) -> Iterator[Finding]:
 
 
 def _check_learned(written: Written) -> Iterator[Finding]:
-    """Keys that only formats with learned parts have a use for, and those that such a format has none for."""
+    """Report keys that only formats with learned parts support, and keys that such a format does not support."""
     choice = format_choice(written["format"])
     learned = choice is not None and choice.learned
     if not learned and "assignment" in written:
@@ -68,7 +68,7 @@ def _check_learned(written: Written) -> Iterator[Finding]:
 
 
 def warn_group(written: Written) -> Iterator[Finding]:
-    """Keys that do nothing for the group, and keys that the old library left out in its forward mode."""
+    """Warn about keys without effect on the group, and keys that the old library ignored in its forward mode."""
     for choice in format_choices():
         for key in keys_of(choice.keys) if choice.keys is not None and choice.name != written["format"] else ():
             if key.name in written:
@@ -86,7 +86,7 @@ def warn_group(written: Written) -> Iterator[Finding]:
 
 
 def _left_out(written: Written) -> Iterator[Finding]:
-    """What the old library did otherwise in forward mode."""
+    """Warn about keys that the old library treated differently in forward mode."""
     old = "the old library left this out while quantize_weight_in_forward is true"
     same = "for the same training as there, write"
     if written["start_bits"] != written["target_bits"]:
@@ -100,7 +100,7 @@ def _left_out(written: Written) -> Iterator[Finding]:
 
 
 def _gridless(written: Written) -> str | None:
-    """What the group starts as where that has no grid, so that there is nothing to round up or down to."""
+    """The initial format of the group if it has no grid for stochastic rounding; None if it has one."""
     choice = format_choice(written["format"])
     if choice is not None and choice.learned:
         return choice.name

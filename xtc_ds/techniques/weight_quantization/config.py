@@ -27,7 +27,7 @@ Rounding = Literal["nearest", "stochastic"]
 
 
 def _formats() -> dict[str, str]:
-    """Every value of the key ``format``, and what there is to say of it."""
+    """Every value of the key ``format``, and its description."""
     return {"auto": "", **{choice.name: choice.text for choice in format_choices()}}
 
 
@@ -39,8 +39,8 @@ def _keys_of_formats() -> list[type]:
 class WeightGroup(Group):
     """One group of ``weight_quantization``; bits are 1, 1.58 (ternary) or whole numbers.
 
-    ``schedule_offset`` and ``quantization_period`` count applied optimizer steps. ``format_keys`` are the keys of all
-    formats that bring some; they stand among the others, and are attributes like them.
+    ``schedule_offset`` and ``quantization_period`` count applied optimizer steps. ``format_keys`` are the additional
+    keys of all formats; in the config and as attributes they are on the same level as the other keys.
     """
 
     modules: tuple[str, ...] = module_patterns("that can be quantized")
@@ -143,18 +143,18 @@ class WeightGroup(Group):
 
     @property
     def quantize_change_ratio(self) -> float | None:
-        """How fast the mixing falls; None: no mixing."""
+        """How fast the share of float weights falls; None without mixing."""
         mixing = self.fp16_mixed_quantize
         return mixing.quantize_change_ratio if mixing.enabled else None
 
     @classmethod
     def check(cls, written: Written) -> Iterable[Finding]:
-        """Bits that do not fit each other, the format, the type or the granularity."""
+        """Report bits that do not fit each other, the format, the type or the granularity."""
         return check_group(written)
 
     @classmethod
     def warn(cls, written: Written) -> Iterable[Finding]:
-        """Keys that do nothing, and keys that the old library left out in its forward mode."""
+        """Warn about keys without effect, and keys that the old library ignored in its forward mode."""
         return warn_group(written)
 
 

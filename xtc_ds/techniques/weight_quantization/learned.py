@@ -1,4 +1,4 @@
-"""What weight formats learn: given to layers, to optimizers, and made equal on all ranks."""
+"""Add learned parts of weight formats to layers and optimizers, and make them equal on all ranks."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["add_learned_parts", "broadcast_learned_parts", "learned_parameters"]
 
 
 def add_learned_parts(layer: CompressedLayer, row: WeightRow, known: dict[int, LearnedParts]) -> None:
-    """Give ``layer`` what its format learns; layers that share a weight share that, too.
+    """Add the learned parts of the format to ``layer``; layers that share a weight share its parts, too.
 
-    known: what was given to layers before, by the id of their weight.
+    known: id of a weight to the parts added to earlier layers; updated in place.
     """
     if not row.target_format.learned:
         return
@@ -30,7 +30,7 @@ def add_learned_parts(layer: CompressedLayer, row: WeightRow, known: dict[int, L
 
 
 def learned_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, nn.Parameter | None]]:
-    """(name, parameter, the weight that it belongs to), each parameter once."""
+    """(name, parameter, the weight it belongs to) for each learned parameter, without duplicates."""
     seen: set[int] = set()
     for name, layer in compressed_layers(model):
         learned = learned_parts_of(layer)
@@ -41,7 +41,7 @@ def learned_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, nn
 
 
 def broadcast_learned_parts(model: nn.Module) -> None:
-    """Give all ranks the starts and codes of rank 0, as DeepSpeed does with its weights: a call for all ranks."""
+    """Broadcast rank 0's initial values and codes, in place, as DeepSpeed does with weights. All ranks call this."""
     if world_size() == 1:
         return
     for module in model.modules():

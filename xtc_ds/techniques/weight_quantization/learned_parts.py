@@ -1,4 +1,4 @@
-"""Parts of a weight format that training learns, such as a codebook, beside the weight that they belong to.
+"""Trainable parts of a weight format, such as a codebook, stored beside their weight.
 
 Shape legend: O and I = output and input features or channels, G = groups of weights with parts of their own.
 """
@@ -15,18 +15,18 @@ from xtc_ds.formats import Encoded, Grouping, WeightFormat, fake_quantize_weight
 
 __all__ = ["LEARNED_PARTS", "LearnedParts", "learned_parts_of"]
 
-# The submodule of a layer that holds them.
+# Name of the layer's submodule that holds them.
 LEARNED_PARTS = "weight_quantizer"
 
 
 class LearnedParts(nn.Module):
-    """The learned parts of one weight: where they start (buffers ``<part>_start``), and what training adds to that.
+    """The learned parts of one weight: initial values (buffers ``<part>_start``) plus trained changes.
 
-    The parameters ``<part>`` are the changes and begin as zeros. So an optimizer that was made before the weights are
-    quantized for the first time, whose master copies nobody else may write, holds the right values at any time.
+    The parameters ``<part>`` are the changes and start at zero. Therefore an optimizer built before the weights are
+    first quantized always holds correct values, although its master copies cannot be written from outside.
 
-    shape: of the weight, outputs first. fixed: weights keep the codes that they get at the start (buffer ``codes``);
-        or else they are assigned anew in every forward. like: the weight, for dtype and device.
+    shape: shape of the weight, outputs first. fixed: weights keep the codes assigned at the start (buffer ``codes``);
+        otherwise they are assigned again in every forward. like: the weight, for dtype and device.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class LearnedParts(nn.Module):
 
     @property
     def started(self) -> bool:
-        """Whether the weights have been quantized before, here or in a loaded checkpoint."""
+        """Whether the initial values have been set, here or by a loaded checkpoint."""
         if not self._started:
             self._started = not any(bool(buffer.isnan().any()) for buffer in self._starts())
         return self._started
 
     def start(self, w_OI: Tensor) -> None:
-        """Find parts and codes of the weights as they are now."""
+        """Set initial parts and codes from the current weights."""
         with torch.no_grad():
             encoded = self.format.encode(self.grouping.split(w_OI.detach()))
             for part, buffer in zip(self.learned, self._starts(), strict=True):
@@ -63,7 +63,7 @@ class LearnedParts(nn.Module):
         self._started = True
 
     def parts(self, rows: Tensor | None = None) -> dict[str, Tensor]:
-        """The parts as they are now, by name, float32 (G, 1) or (G, size); of the given rows where each has its own."""
+        """The current parts by name, float32 (G, 1) or (G, size); only those of ``rows`` if each row has its own."""
         result = {}
         for part, start in zip(self.learned, self._starts(), strict=True):
             change: Tensor = getattr(self, part.name)
@@ -73,7 +73,7 @@ class LearnedParts(nn.Module):
         return result
 
     def forward(self, w_OI: Tensor, rows: Tensor | None, noise: Tensor | None, float_share: float) -> Tensor:
-        """The weight as its codes stand for it; ``rows``: which rows ``w_OI`` holds, None: all."""
+        """The quantized and dequantized weight; ``rows``: indices of the rows that ``w_OI`` holds, None: all."""
         if not self.started:
             assert rows is None, "a schedule starts the parts before rows are looked up"
             self.start(w_OI)
@@ -83,7 +83,7 @@ class LearnedParts(nn.Module):
         return fake_quantize_weight(w_OI, self.format, self.grouping, noise, float_share, self.parts(rows), codes)
 
     def encoded(self, w_OI: Tensor) -> Encoded:
-        """The weight as it would be shipped now, groups first. The parameters must be whole."""
+        """The codes of the weight to ship now, groups in dim 0. The parameters must be gathered."""
         with torch.no_grad():
             if not self.started:
                 return self.format.encode(self.grouping.split(w_OI))
@@ -95,7 +95,7 @@ class LearnedParts(nn.Module):
         return [self.get_buffer(f"{part.name}_start") for part in self.learned]
 
     def _apply(self, fn: Any, recurse: bool = True) -> LearnedParts:
-        # Training in 16 bits does not round where it starts from.
+        # Keep the initial values in float32 when the model is converted to 16 bits.
         exact = {f"{part.name}_start": self.get_buffer(f"{part.name}_start") for part in self.learned}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, old in exact.items():
@@ -105,15 +105,15 @@ class LearnedParts(nn.Module):
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)  # type: ignore[no-untyped-call]
-        self._started = False  # what was loaded says whether they are
+        self._started = False  # read it from the loaded values
 
     def extra_repr(self) -> str:
         return f"{self.format.name}, {'fixed' if self.fixed else 'nearest'}"
 
 
 def learned_parts_of(layer: Any) -> LearnedParts | None:
-    """What the format of a layer's weight learns; None where that is nothing."""
-    # Asked in every forward: a module that is looked for by getattr and not there costs microseconds.
+    """The learned parts of a layer's weight; None if there are none."""
+    # Called in every forward: getattr for a missing submodule costs microseconds.
     found = layer._modules.get(LEARNED_PARTS)
     assert found is None or isinstance(found, LearnedParts)
     return found

@@ -1,4 +1,4 @@
-"""Weight quantization in its two old modes: in the forward, and MoQ."""
+"""Migrate weight quantization from its two old modes: forward mode and MoQ."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHARED: Path = ("weight_quantization", "shared_parameters")
 
 
 def migrate_weights(block: dict[str, Any]) -> list[Note]:
-    """Keep what the mode did, and drop what it ignored; ``block`` is changed in place."""
+    """Keep what the mode did and remove keys that it ignored; ``block`` is changed in place."""
     if not enabled(block, "weight_quantization"):
         return []
     shared = shared_of(block, "weight_quantization")

@@ -11,7 +11,7 @@ __all__ = ["MixedQuantize"]
 
 @dataclass(frozen=True, kw_only=True)
 class MixedQuantize:
-    """Mixing of real and quantized weights while training."""
+    """Mixing of float and quantized weights during training."""
 
     enabled: bool = key("Switches the mixing on.", False, examples=(True,))
     quantize_change_ratio: float = key(

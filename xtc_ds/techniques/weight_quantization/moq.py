@@ -1,4 +1,4 @@
-"""The old top-level blocks ``quantize_training`` (MoQ) and ``eigenvalue``."""
+"""Migrate the old top-level blocks ``quantize_training`` (MoQ) and ``eigenvalue``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xtc_ds.config.migrate.note import Note
 
 __all__ = ["OLD_TOP_LEVEL", "migrate_moq"]
 
-# Why these keys are refused where a config is read as it is.
+# Why these keys are refused in a config that has not been migrated.
 OLD_TOP_LEVEL = {
     "quantize_training": (
         "is no longer read by DeepSpeed and would be ignored; write compression_training.weight_quantization instead, "
@@ -23,7 +23,7 @@ OLD_TOP_LEVEL = {
 }
 
 _TARGET = "compression_training.weight_quantization"
-# (path in quantize_training, default of the releases that read it, key here)
+# (path in quantize_training, default in the releases that read it, key in xtc_ds)
 _BITS = (
     ("quantize_bits.start_bits", 16, "start_bits"),
     ("quantize_bits.target_bits", 8, "target_bits"),
@@ -34,7 +34,7 @@ _READ = {"enabled", "quantize_type", "quantize_algo", "quantize_groups", "quanti
 
 
 def migrate_moq(config: dict[str, Any], block: dict[str, Any]) -> list[Note]:
-    """Take both blocks out of ``config``; an enabled ``quantize_training`` becomes weight quantization of ``block``."""
+    """Remove both blocks from ``config``; an enabled ``quantize_training`` becomes weight quantization in ``block``."""
     notes: list[Note] = []
     old = config.pop("quantize_training", None)
     before = "read by none of the last releases: the model trained unquantized, without a word"

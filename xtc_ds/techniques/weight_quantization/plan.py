@@ -1,4 +1,4 @@
-"""Which weights are quantized, and how."""
+"""Plan which weights are quantized, and how."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["plan_weights"]
 
 
 def plan_weights(context: PlanContext) -> Planned:
-    """A row for each module that a group finds; modules that share a weight must be quantized alike."""
+    """A row for each module that a group matches; modules that share a weight must be quantized equally."""
     groups: tuple[WeightGroup, ...] = context.section
     modules = context.modules
     owner, problems, warnings = match_groups(groups, modules, kinds_with("linear", "embedding", "convolution"))
@@ -45,7 +45,7 @@ def plan_weights(context: PlanContext) -> Planned:
 
 
 def _grouping(group: WeightGroup, is_table: bool) -> Grouping:
-    # DeepSpeed ignores quantize_groups on embeddings: a token's row always has a scale of its own.
+    # DeepSpeed ignores quantize_groups for embeddings: each token's row has its own scale.
     if group.granularity == "row" or (is_table and group.granularity == "auto"):
         return Grouping("row")
     if group.quantize_groups == 1:
@@ -54,7 +54,7 @@ def _grouping(group: WeightGroup, is_table: bool) -> Grouping:
 
 
 def _check_ties(rows: Sequence[WeightRow], modules: dict[str, nn.Module]) -> list[Problem]:
-    """A parameter used by several modules can be stored once only if all of them read it the same way."""
+    """Problems of shared weights: they can be stored once only if all their modules quantize them equally."""
     by_name = {row.module: row for row in rows}
     users: dict[int, list[str]] = {}
     for name, module in modules.items():

@@ -19,12 +19,11 @@ __all__ = ["WeightRow"]
 class WeightRow(CodedRow):
     """Weight quantization of one module.
 
-    shape: (O, I), output features first also for Conv1D, whose stored weight is (I, O); of a Conv2d
+    shape: (O, I), output features first even for Conv1D, whose stored weight is (I, O); for a Conv2d
         (O, I / groups, kH, kW).
-    rounding: "stochastic" rounds at random while training; what is shipped is rounded to the nearest.
-    change_ratio: how much the share of the unquantized weight falls per step after each change of bits; None: no
-        mixing.
-    assignment: of weights to what a format learns: once ("fixed") or in every forward ("nearest").
+    rounding: "stochastic" rounds at random in training; shipped weights are always rounded to nearest.
+    change_ratio: by how much the share of the float weight falls per step after each change of bits; None: no mixing.
+    assignment: whether a learned format assigns codes to weights once ("fixed") or in every forward ("nearest").
     """
 
     module: str
@@ -40,7 +39,7 @@ class WeightRow(CodedRow):
     assignment: Literal["fixed", "nearest"] = "fixed"
 
     def format_at(self, step: int) -> WeightFormat | None:
-        """The format in force after ``step`` applied optimizer steps; None before the offset."""
+        """The format used after ``step`` applied optimizer steps; None before the offset."""
         bits = self.schedule.at(step)
         return None if bits is None else format_for_bits(bits, self.symmetric, self.family)
 
@@ -51,11 +50,11 @@ class WeightRow(CodedRow):
 
     @property
     def grouping_place(self) -> str:
-        """The group's own key, also where a shared one is in force."""
+        """The key in the group, even if the shared parameters set the value."""
         return f"compression_training.weight_quantization.different_groups.{self.group}.params.quantize_groups"
 
     def add_to_report(self, report: dict[str, Any], technique: str, packed_bytes: Mapping[str, int]) -> None:
-        """An entry of "modules"."""
+        """Added as an entry of "modules"."""
         report["modules"].append(
             {
                 "module": self.module,
@@ -78,11 +77,11 @@ class WeightRow(CodedRow):
         )
 
     def treatment(self) -> Hashable:
-        """All but the names."""
+        """All fields but the names of module and group."""
         return replace(self, module="", group="")
 
     def main_cells(self) -> Mapping[str, str]:
-        """Shape, format and start."""
+        """Shape, format and offset."""
         schedule = self.schedule
         falls = schedule.start_bits > schedule.target_bits
         groups = self.grouping.kind if self.grouping.kind != "group" else f"{self.grouping.groups} groups"

@@ -1,4 +1,4 @@
-"""When a technique starts and how the bits fall, as pure functions of the applied optimizer steps."""
+"""When a technique starts and how its bits fall, as pure functions of the number of applied optimizer steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["BitSchedule", "bits_at", "steps_since_change"]
 
 
 def bits_at(steps_since_enabled: int, start: float, target: float, period: int) -> float:
-    """Bits in force ``steps_since_enabled`` applied steps after the technique started.
+    """Bits at ``steps_since_enabled`` applied steps after the technique started.
 
     DeepSpeed's rule: the first ``period`` steps keep ``start``; each further bit falls after twice as many
     steps as the one before, ``max(target, start - 1 - floor(log2(steps / period)))``. Period 0 drops one
@@ -21,7 +21,7 @@ def bits_at(steps_since_enabled: int, start: float, target: float, period: int) 
         return max(target, start - steps_since_enabled)
     if steps_since_enabled < period:
         return start
-    # The exact floor of log2 of a ratio of integers, free of float rounding.
+    # The exact floor(log2) of a ratio of integers, without float rounding.
     return max(target, start - (steps_since_enabled // period).bit_length())
 
 
@@ -45,7 +45,7 @@ class BitSchedule:
     period: int
 
     def at(self, step: int) -> float | None:
-        """Bits in force at ``step``, or None while the technique has not started."""
+        """The bits at ``step``, or None if the technique has not started."""
         if step < self.offset:
             return None
         return bits_at(step - self.offset, self.start_bits, self.target_bits, self.period)
@@ -65,7 +65,7 @@ class BitSchedule:
 
     @property
     def last_change(self) -> int:
-        """The first step at which the target bits are in force."""
+        """The first step with the target bits."""
         step = self.offset
         drops = 0
         while (bits := self.at(step)) is not None and bits > self.target_bits:

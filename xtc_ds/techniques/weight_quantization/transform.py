@@ -1,4 +1,4 @@
-"""A weight as its codes stand for it."""
+"""Quantized weights."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["QuantizedWeight"]
 
 @dataclass(frozen=True)
 class QuantizedWeight(WeightTransform):
-    """Follows the schedule of bits of a row."""
+    """Quantizes a weight by the bit schedule of its row."""
 
     row: WeightRow
 
     def at(self, layer: CompressedLayer, step: int) -> WeightInForce | None:
-        """The format of that step; None before the offset. What a format learns starts from the weights then."""
+        """The quantization for that step; None before the offset. Learned parts are initialized when it starts."""
         weight_format = self.row.format_at(step)
         if weight_format is None:
             return None
@@ -35,7 +35,7 @@ class QuantizedWeight(WeightTransform):
         return _FakeQuantized(Coding(weight_format, self.row.grouping, self.row.shape), share, seed)
 
     def shipped_encoding(self, layer: CompressedLayer, w_OI: Tensor) -> Encoded:
-        """By the format at the end of the schedule, with what it learned."""
+        """The codes in the format at the end of the schedule, with its learned parts."""
         learned = learned_parts_of(layer)
         if learned is None:
             return super().shipped_encoding(layer, w_OI)
@@ -43,18 +43,18 @@ class QuantizedWeight(WeightTransform):
             return learned.encoded(w_OI)
 
     def remove(self, layer: CompressedLayer) -> None:
-        """Take off what the format learned."""
+        """Remove the learned parts."""
         assert isinstance(layer, nn.Module)
         layer._modules.pop(LEARNED_PARTS, None)
 
     def bits_at(self, step: int) -> float | None:
-        """By the schedule."""
+        """The bits of the schedule."""
         bits = self.row.schedule.at(step)
         return 32 if bits is None else bits
 
 
 class _FakeQuantized(WeightInForce):
-    """Codes rounded to the nearest or at random, mixed with ``float_share`` of the weight itself."""
+    """Quantizes with nearest or stochastic rounding, and mixes in the share ``float_share`` of the float weight."""
 
     def __init__(self, coding: Coding, float_share: float, seed: int | None) -> None:
         self.format = coding.format
@@ -80,7 +80,7 @@ class _FakeQuantized(WeightInForce):
 
 
 def _start_learning(layer: CompressedLayer, learned: LearnedParts) -> None:
-    """Let the learned parts start from the weights as they are now. With ZeRO-3 a call for all ranks."""
+    """Initialize learned parts from the current weights. With ZeRO-3 all ranks have to call this."""
     weight: Tensor = layer.weight  # type: ignore[attr-defined]
     if not weight.is_meta:
         with gathered([weight]):
