@@ -95,8 +95,8 @@ class KeepOf:
     def mask(self, unit_scores: Tensor, dense_ratio: float, shape: tuple[int, ...]) -> Tensor:
         """Keep the ``kept`` largest scores of each group.
 
-        While ``dense_ratio`` is above kept / of, only the necessary number of groups is pruned: those for which the sum of
-        the scores to be pruned is smallest.
+        While ``dense_ratio`` is above kept / of, only the necessary number of groups is pruned: those for which the sum
+        of the scores to be pruned is smallest.
         """
         groups = unit_scores.reshape(-1, self.of)
         order = groups.sort(dim=1, descending=True, stable=True)

@@ -58,7 +58,7 @@ class SparseRow(ZeroingRow):
         return KeptWeights(kept_count(self.dense_ratio, numel // size) * size)
 
     def shared_treatments(self) -> Iterator[tuple[str, Hashable]]:
-        """(module, what must be equal for all modules that share its weight); a learned mask is specific to a module."""
+        """(module, what must be equal for all modules that share its weight); a learned mask is of one module only."""
         own = self.module if self.method != "l1" else None
         yield self.module, (self.dense_ratio, self.block_pattern, self.offset, own)
 
