@@ -1,6 +1,6 @@
-"""Distillation: the losses that make a student follow its teacher, what they look at, and the teacher's forward.
+"""Distillation: the losses by which a student learns from its teacher, their inputs, and the teacher's forward.
 
-Importing this package imports no torch, so that the keys of the losses can be read without it.
+Importing this package does not import torch, so that the config keys of the losses can be read without it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What one attention layer saw, and who wants to know.
+"""The recorded inputs of one attention layer, and the listeners to which records are passed.
 
 Shapes: B batch, H query heads, G key/value heads, Q queries, K keys, D width of a head.
 """
@@ -13,16 +13,16 @@ from torch import Tensor, nn
 
 __all__ = ["FORBIDDEN", "AttentionListener", "AttentionRecord", "add_listener", "current_listeners", "remove_listener"]
 
-# Additive masks put -10000 or the dtype's minimum where attention is forbidden; biases stay far above this.
+# Additive masks add -10000 or the dtype's minimum where attention is forbidden; biases are far above this threshold.
 FORBIDDEN = -5000.0
 
 
 @dataclass(frozen=True, slots=True)
 class AttentionRecord:
-    """What one attention layer saw. ``query`` (B, H, Q, D), ``key`` and ``value`` (B, G, K, D; None: not kept).
+    """The inputs of one attention layer. ``query`` (B, H, Q, D), ``key`` and ``value`` (B, G, K, D; None: not kept).
 
-    ``mask`` broadcasts to (B, H, Q, K): additive, or boolean with True where attention is allowed. ``has_sinks``: the
-    softmax has terms that are no keys, which ``scores`` does not know.
+    ``mask`` broadcasts to (B, H, Q, K): additive, or boolean with True where attention is allowed. ``has_sinks``:
+    whether the softmax has terms for attention sinks, which are no keys and not part of ``scores``.
     """
 
     query: Tensor
@@ -66,7 +66,7 @@ _listeners: list[AttentionListener] = []
 
 
 def add_listener(listener: AttentionListener) -> None:
-    """From now on ``listener(attention_module, record)`` is called at every tapped attention."""
+    """Call ``listener(attention_module, record)`` at every tapped attention layer from now on."""
     _listeners.append(listener)
 
 
@@ -77,5 +77,5 @@ def remove_listener(listener: AttentionListener) -> None:
 
 
 def current_listeners() -> tuple[AttentionListener, ...]:
-    """All listeners of this moment."""
+    """The currently registered listeners."""
     return tuple(_listeners)

@@ -1,8 +1,8 @@
-"""An attention function for transformers that lets a listener see queries, keys, values and masks.
+"""An attention function for transformers that shows queries, keys, values and masks to listeners.
 
-Registered as ``"xtc_tap"``. It computes what the model would compute without it, whether or not anyone
-listens: the scores that a loss needs are formed later, from the recorded queries and keys. So a layer
-under gradient checkpointing is recomputed with exactly the operations of its first run.
+Registered as ``"xtc_tap"``. Its result is that of the model's own implementation, with or without listeners: the scores
+that a loss needs are computed later from the recorded queries and keys. So a layer under gradient checkpointing is
+recomputed with exactly the operations of its first run.
 
 Shapes: B batch, H query heads, G key/value heads, Q queries, K keys, D width of a head.
 """
@@ -33,9 +33,9 @@ TAP_NAME = "xtc_tap"
 
 
 class _TapName(str):
-    """The name ``xtc_tap``; it remembers which name it replaced, and copies and pickles as that one.
+    """The name ``xtc_tap``, which stores the name it replaced, and is copied and pickled as that one.
 
-    So neither a copied model nor a saved config ever names an implementation that exists only here.
+    Therefore a copied model or a saved config never refers to an implementation that exists only here.
     """
 
     original: str
@@ -50,11 +50,11 @@ class _TapName(str):
 
 
 def enable_attention_tap(model: nn.Module, weight_keys: Sequence[str] = ()) -> None:
-    """Let listeners see the attention of ``model`` until ``disable_attention_tap``; outputs stay the same.
+    """Show the attention of ``model`` to listeners until ``disable_attention_tap``; outputs stay the same.
 
-    weight_keys: the keys of the config that are set to 0 to do without attention, for the message.
+    weight_keys: the config keys that have to be 0 to distil without attention, for the error message.
 
-    Raises DistillationError when the model does not call its attention through transformers' interface.
+    Raises DistillationError if the model does not call its attention through transformers' interface.
     """
     models = list(_pretrained_models(model))
     if not models:
@@ -70,7 +70,7 @@ def enable_attention_tap(model: nn.Module, weight_keys: Sequence[str] = ()) -> N
 
 
 def disable_attention_tap(model: nn.Module) -> None:
-    """Give back the attention implementation that ``enable_attention_tap`` replaced."""
+    """Restore the attention implementation that ``enable_attention_tap`` replaced."""
     for module in model.modules():
         config = getattr(module, "config", None)
         current = getattr(config, "_attn_implementation", None)
@@ -79,7 +79,7 @@ def disable_attention_tap(model: nn.Module) -> None:
 
 
 def _pretrained_models(model: nn.Module) -> Iterator[Any]:
-    # The outermost ones: set_attn_implementation walks inwards itself.
+    # Only the outermost ones, because set_attn_implementation visits inner ones itself.
     if isinstance(model, PreTrainedModel):
         yield model
         return
@@ -93,7 +93,7 @@ def _no_interface(model: nn.Module, why: str, weight_keys: Sequence[str]) -> str
 
 
 def check_observable(models: Sequence[nn.Module], weight_keys: Sequence[str]) -> None:
-    """Raise DistillationError if the attention of a model cannot be observed; afterwards the models are as before."""
+    """Raise DistillationError if the attention of any model cannot be observed. The models are left unchanged."""
     try:
         for model in models:
             enable_attention_tap(model, weight_keys)
@@ -123,7 +123,7 @@ def _tap_attention(
         own = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
         if own is not None:
             return own(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)  # type: ignore[no-any-return]
-    # The mask holds all there is to mask: without one, nothing is, whatever the module says of itself.
+    # The mask is complete: without one nothing is masked, whatever the module's ``is_causal`` says.
     kwargs["is_causal"] = False
     fused = _replaced(module) == FUSED_ATTENTION and kwargs.get("position_bias") is None
     if fused and attention_mask is not None and attention_mask.is_floating_point():
@@ -137,7 +137,7 @@ def _needs_eager(module: nn.Module, kwargs: dict[str, Any]) -> bool:
 
 
 def _replaced(module: nn.Module) -> str:
-    """The implementation that the tap stands for."""
+    """The name of the implementation that the tap replaces."""
     current = getattr(getattr(module, "config", None), "_attn_implementation", None)
     return str(getattr(current, "original", "sdpa"))
 

@@ -1,4 +1,4 @@
-"""Whether two models can be distilled as a config asks; nothing is changed."""
+"""Check whether two models can be distilled as configured; nothing is changed."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def check_distillation(
     teacher_depth: int,
     kept_layers: tuple[int, ...] | None = None,
 ) -> LayerMap:
-    """The layer map, after all checks that need no forward pass.
+    """Run all checks that need no forward pass and return the layer map.
 
-    student_depth is the depth after layer reduction, kept_layers what the reduction keeps of the teacher.
+    student_depth: depth after layer reduction. kept_layers: indices of the teacher layers that the reduction keeps.
 
-    Raises ConfigError (layer map, what the losses find, cache without a folder) or DistillationError (the teacher is
-    part of the student).
+    Raises ConfigError (layer map, problems reported by losses, cache without a folder) or DistillationError (teacher
+    and student share modules or parameters).
     """
     _check_apart(student, teacher)
     if settings.cache != "none" and settings.cache_folder is None:
@@ -43,7 +43,7 @@ def check_distillation(
 
 
 def needs_layers(settings: DistillationSettings) -> bool:
-    """Whether distillation needs to know the list of layers of both models."""
+    """Whether distillation needs the list of layers of both models."""
     return settings.layer_map is not None or any(loss.needs_layers for loss in active_losses(settings))
 
 

@@ -1,4 +1,4 @@
-"""The taps on both models that serve all losses together."""
+"""Build one tap per model that captures the tensors for all losses together."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ TapsByLoss = Mapping[DistillationLoss, Taps]
 
 
 def student_tap(stack: nn.ModuleList, wanted: TapsByLoss) -> Tap:
-    """Captures what the losses want of the student's layers."""
+    """The tap that captures what the losses need from the student's layers."""
     return _tap(stack, wanted, 0)
 
 
 def teacher_tap(stack: nn.ModuleList, wanted: TapsByLoss) -> Tap:
-    """Captures what the losses want of the teacher's layers."""
+    """The tap that captures what the losses need from the teacher's layers."""
     return _tap(stack, wanted, 1)
 
 
 def attention_keys(wanted: TapsByLoss) -> tuple[str, ...]:
-    """The weights of the losses that look at attention."""
+    """The weight keys of the losses that use attention."""
     return tuple(loss.weight_key for loss, taps in wanted.items() if taps.attention)
 
 

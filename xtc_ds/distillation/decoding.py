@@ -1,4 +1,4 @@
-"""Encoder-decoder models: the inputs of the teacher's decoder, and which positions of each side are no padding."""
+"""Encoder-decoder models: inputs of the teacher's decoder, and masks of the padding on both sides."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["counted_positions", "with_decoder_inputs"]
 def counted_positions(
     student: nn.Module, stack: nn.ModuleList, inputs: Mapping[str, Any]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Which positions are no padding, (B, L) bool or None for all: of the logits, and of what passes ``stack``."""
+    """Masks of positions without padding, (B, L) bool or None for all: (of the logits, of the states in ``stack``)."""
     tokens = valid_tokens(inputs)
     if not _decodes(student):
         return tokens, tokens
@@ -26,10 +26,10 @@ def counted_positions(
 
 
 def with_decoder_inputs(student: nn.Module, inputs: dict[str, Any]) -> dict[str, Any]:
-    """``inputs`` with those of the decoder, where the student's forward would derive them from the labels.
+    """Add the decoder inputs to ``inputs``, if the student's forward would derive them from the labels.
 
-    The teacher gets no labels, so it has to be given what the student would make of them. Raises DistillationError
-    where the student has no method for that.
+    The teacher gets no labels, so it needs the decoder inputs that the student would derive. Raises DistillationError
+    if the student has no method for that.
     """
     given = inputs.get("decoder_input_ids"), inputs.get("decoder_inputs_embeds")
     labels = _sequence_labels(inputs)
@@ -56,7 +56,7 @@ def _target_tokens(inputs: Mapping[str, Any], tokens: Tensor | None) -> Tensor |
     mask = inputs.get("decoder_attention_mask")
     if mask is not None:
         return valid_tokens({"attention_mask": mask})
-    # Classifiers let the decoder read the input once more.
+    # Classifiers pass the input to the decoder, too.
     return tokens if inputs.get("decoder_input_ids") is None else None
 
 

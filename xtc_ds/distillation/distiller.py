@@ -1,4 +1,4 @@
-"""Distillation as a property of the student's forward: in training, its loss includes the distillation losses."""
+"""The distiller: in training, the student's forward returns a loss that includes the distillation losses."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ __all__ = ["Distiller"]
 class Distiller:
     """Makes ``student(**batch)`` in training mode return an output whose loss is the distillation loss.
 
-    student, teacher: models that return a Hugging Face output or a dict. The teacher is frozen and set to
-        evaluation; it must be on the student's device and never is one of its modules.
-    settings: the losses with their weights. student_stack, teacher_stack: the models' layers, in order.
+    student, teacher: models that return a Hugging Face output or a dict. The teacher is frozen and set to evaluation
+        mode; it must be on the student's device and is not made a submodule of the student.
+    settings: the losses with their weights. student_stack, teacher_stack: the layers of each model, in order.
     kept_layers: the teacher's layers that the layer reduction kept, if there was one.
 
-    The loss is the sum of ``weight * loss`` over the losses of the settings that have a weight, plus
+    The loss is the sum of ``weight * loss`` over the losses with a weight above 0, plus
     ``hard_label_weight`` times the student's own loss (XTC, Wu et al., 2022: all weights 1, no hard labels). In
-    evaluation mode, or without gradients, the student is untouched.
+    evaluation mode, or without gradients, the student's forward is unchanged.
 
-    Call ``attach`` before an engine or optimizer is built. Copies of the student, and what is saved of it,
-    know nothing of the teacher and return their own loss.
-    Raises ConfigError or DistillationError when the models do not fit.
+    Call ``attach`` before building an engine or optimizer. Copies and saved files of the student do not contain the
+    teacher, and copies return their own loss.
+    Raises ConfigError or DistillationError if the models do not fit.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Distiller:
         depths = len(student_stack), len(teacher_stack)
         self.layer_map = check_distillation(student, teacher, settings, *depths, kept_layers)
         self.student, self.teacher, self.settings = student, teacher, settings
-        # Detached, unweighted parts of the last training forward, and "loss", their weighted sum.
+        # Unweighted losses of the last training forward, detached, and "loss", their weighted sum.
         self.last_parts: dict[str, Tensor] = {}
         self._taps = {loss: loss.taps(self.layer_map) for loss in active_losses(settings)}
         self._student_tap = student_tap(student_stack, self._taps)
@@ -72,9 +72,9 @@ class Distiller:
         self._pending: PendingForward | None = None
 
     def attach(self) -> None:
-        """Hook into the student, add the projection if widths differ, make attention observable.
+        """Register hooks on the student, add the projection if widths differ, and make attention observable.
 
-        Raises DistillationError when attention is asked for and cannot be observed.
+        Raises DistillationError if attention is needed and cannot be observed.
         """
         if self._handles:
             return
@@ -104,7 +104,7 @@ class Distiller:
         disable_attention_tap(self.teacher)
 
     def projection_parameters(self) -> list[nn.Parameter]:
-        """The parameters that are trained with the student but are not part of it; empty for equal widths."""
+        """The projection's parameters, which are trained with the student; empty if the widths are equal."""
         return list(self._projection.parameters()) if self._projection is not None else []
 
     def before_forward(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -113,7 +113,7 @@ class Distiller:
         self._pending = None
         if model.training and torch.is_grad_enabled():
             inputs = with_decoder_inputs(self.student, named_inputs(self.student, args, kwargs))
-            # Now, not after the student: then all that the student's backward needs would be alive beside it.
+            # Run the teacher first: afterwards, the tensors saved for the student's backward would occupy memory, too.
             self._pending = self._teacher_forward.run(inputs)
             self._student_tap.__enter__()
 
@@ -126,7 +126,7 @@ class Distiller:
         captured = self._student_tap.take()
         check_output(output, "student")
         device = next(self.student.parameters()).device.type
-        # Under autocast the products of the losses would be rounded to 16 bits.
+        # Autocast would round the products in the losses to 16 bits.
         with torch.autocast(device, enabled=False):
             parts = self._parts(output, captured, pending)
             total, parts = total_loss(self.settings, parts, output.get("loss"))

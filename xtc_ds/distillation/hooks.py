@@ -1,4 +1,4 @@
-"""Forward hooks that are left behind when the model is copied or pickled."""
+"""Forward hooks that are dropped when the model is copied or pickled."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ __all__ = ["AfterForward", "BeforeForward", "ForwardListener"]
 
 
 class ForwardListener(Protocol):
-    """What the hooks report to."""
+    """The object that the hooks call."""
 
     def before_forward(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Called before the forward of ``model`` with its arguments."""
 
     def after_forward(self, output: Any) -> Any:
-        """Called with what the forward returned, None where it failed; a result that is not None replaces it."""
+        """Called with the result of the forward, None if it failed; a return value other than None replaces it."""
 
 
 class _UncopiedHook:
-    """Holds the listener; a copied or pickled hook holds none and does nothing.
+    """Holds the listener; a copied or pickled hook has none and is a no-op.
 
-    So ``copy.deepcopy(student)`` and ``torch.save(student)`` leave the teacher behind, while the student itself goes on
-    being distilled even if nothing else refers to the distiller.
+    So ``copy.deepcopy(student)`` and ``torch.save(student)`` do not include the teacher, while the student itself is
+    distilled even if nothing else refers to the distiller.
     """
 
     def __init__(self, listener: ForwardListener | None = None) -> None:
@@ -45,7 +45,7 @@ class BeforeForward(_UncopiedHook):
 
 
 class AfterForward(_UncopiedHook):
-    """A forward hook that may replace the output; called with ``None`` when the forward failed."""
+    """A forward hook that may replace the output; called with ``None`` if the forward failed."""
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         return None if self.listener is None else self.listener.after_forward(output)

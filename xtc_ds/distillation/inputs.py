@@ -1,4 +1,4 @@
-"""Which of the student's inputs the teacher gets, and the checks of what both models return."""
+"""Select the student's inputs for the teacher, and check the outputs of both models."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from xtc_ds.errors import DistillationError
 
 __all__ = ["check_output", "named_inputs", "takes", "teacher_inputs", "valid_tokens", "with_loss"]
 
-# Targets, caches and the choice of outputs concern the student's call alone.
+# Labels, caches and options for outputs apply only to the student's call.
 _STUDENT_ONLY = {"labels", "past_key_values", "use_cache", "return_dict", "output_attentions", "output_hidden_states"}
 
 
 def named_inputs(student: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The inputs of a call of ``student`` by name, positional ones included."""
+    """All inputs of a call of ``student`` by name, including positional ones."""
     if not args:
         return dict(kwargs)
     names = [p.name for p in _parameters(student) if p.kind is p.POSITIONAL_OR_KEYWORD]
@@ -27,9 +27,9 @@ def named_inputs(student: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
 
 
 def teacher_inputs(teacher: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the student's inputs that the teacher's forward names, without labels and caches.
+    """The student's inputs that the teacher's forward accepts, without labels and caches.
 
-    Raises DistillationError for ``inputs_embeds``: they are in the student's space.
+    Raises DistillationError for ``inputs_embeds``, which are in the student's embedding space.
     """
     if inputs.get("inputs_embeds") is not None:
         raise DistillationError("the teacher cannot read inputs_embeds of the student; give input_ids")
@@ -51,19 +51,19 @@ def valid_tokens(inputs: Mapping[str, Any]) -> Tensor | None:
     if not isinstance(mask, Tensor) or mask.ndim not in (2, 3):
         shape = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
         raise DistillationError(f"attention_mask must be (batch, length) to mask out padding; found {shape}")
-    # (batch, choices, length) of multiple-choice models, which run batch * choices rows.
+    # (batch, choices, length) for multiple-choice models, which run batch * choices rows.
     return mask.flatten(0, -2).to(torch.bool)
 
 
 def with_loss(output: Any, loss: Tensor) -> Any:
-    """The student's output with ``loss`` as its loss, everything else the same.
+    """A copy of the student's output with its loss replaced by ``loss``.
 
-    Raises DistillationError when this kind of output has no loss.
+    Raises DistillationError if this kind of output has no loss.
     """
     if isinstance(output, ModelOutput):
         rest = {k: v for k, v in output.items() if k != "loss"}
         try:
-            # A new one: fields keep their order, so that output[0] is the loss.
+            # A new object keeps the order of fields, so that output[0] is the loss.
             return type(output)(loss=loss, **rest)
         except TypeError as error:
             raise DistillationError(
@@ -74,8 +74,8 @@ def with_loss(output: Any, loss: Tensor) -> Any:
 
 
 def check_output(output: Any, whose: str) -> None:
-    """Raises DistillationError for anything but a Hugging Face output or a dict."""
-    if not isinstance(output, dict):  # which a Hugging Face output is
+    """Raise DistillationError for anything but a Hugging Face output or a dict."""
+    if not isinstance(output, dict):  # a Hugging Face output is a dict, too
         raise DistillationError(
             f"the {whose} returned {type(output).__name__}; distillation needs a Hugging Face output or a dict "
             "(do not set return_dict=False)"
@@ -83,11 +83,11 @@ def check_output(output: Any, whose: str) -> None:
 
 
 def takes(model: nn.Module, name: str) -> bool:
-    """Whether the model's forward names this input."""
+    """Whether the model's forward has a parameter ``name``."""
     return any(parameter.name == name for parameter in _parameters(model))
 
 
 def _parameters(model: nn.Module) -> list[inspect.Parameter]:
-    # Of the class: engines wrap the forward of the instance.
+    # Use the class's forward, because engines wrap the one of the instance.
     parameters = list(inspect.signature(type(model).forward).parameters.values())[1:]
     return [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]

@@ -1,4 +1,4 @@
-"""Which layer of the teacher teaches which layer of the student."""
+"""The map from student layers to the teacher layers from which they learn."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ __all__ = ["LayerMap", "make_layer_map"]
 
 @dataclass(frozen=True)
 class LayerMap:
-    """``attention[i]`` is the teacher's layer for student layer i; ``hidden[j]`` its hidden state for state j.
+    """``attention[i]`` is the teacher layer for student layer i; ``hidden[j]`` the teacher's hidden state for state j.
 
-    Hidden state 0 enters the first layer, state i + 1 leaves layer i.
+    Hidden state 0 is the input of the first layer, state i + 1 the output of layer i.
     """
 
     attention: tuple[int, ...]
 
     @property
     def hidden(self) -> tuple[int, ...]:
-        """XTC's rule: state i + 1 learns from what leaves layer m[i], state 0 from what leaves layer m[0] - 2.
+        """XTC's rule: state i + 1 learns from the output of layer m[i], state 0 from that of layer m[0] - 2.
 
         [1, 3, 5] gives [0, 2, 4, 6]; [2, 4] gives [1, 3, 5]; the first entry is never below 0.
         """
@@ -29,12 +29,12 @@ class LayerMap:
 
     @property
     def attention_pairs(self) -> tuple[tuple[int, int], ...]:
-        """(student's layer, teacher's layer) of every layer of the student."""
+        """(student layer, teacher layer) for every layer of the student."""
         return tuple(enumerate(self.attention))
 
     @property
     def hidden_pairs(self) -> tuple[tuple[int, int], ...]:
-        """(student's hidden state, teacher's hidden state) of every state of the student."""
+        """(student's hidden state, teacher's hidden state) for every state of the student."""
         return tuple(enumerate(self.hidden))
 
 
@@ -45,10 +45,10 @@ def make_layer_map(
     kept: tuple[int, ...] | None = None,
     path: str = "compression_training.kd",
 ) -> LayerMap:
-    """The map that is ``given``, else the teacher layers ``kept`` by the layer reduction, else one to one
-    for equal depths, else evenly spaced.
+    """The map that is ``given``, else the teacher layers ``kept`` by layer reduction, else one-to-one for equal depths,
+    else evenly spaced.
 
-    Raises ConfigError, placed at ``<path>.layer_map``, when it does not fit the two models.
+    Raises ConfigError, located at ``<path>.layer_map``, if the map does not fit the two models.
     """
     place = f"{path}.layer_map"
     layers = given if given is not None else kept

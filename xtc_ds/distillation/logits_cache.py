@@ -1,4 +1,4 @@
-"""A cache of the teacher's logits on disk, one row per example, so that later epochs need not run the teacher.
+"""A cache of the teacher's logits on disk, one row per example, so that later epochs can skip the teacher.
 
 An example is identified by a hash of its unpadded tokens, a teacher by a hash of its weights. Each rank writes its own
 files and reads those of all ranks; files are written atomically.
@@ -34,7 +34,7 @@ _ENDING = ".safetensors"
 class LogitsCache:
     """Logits (examples, labels) of one teacher in a folder that several processes and runs may share.
 
-    Logits that were not written before a process ended are computed again by the next one.
+    Logits that were not written before a process ended are computed again later.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -52,11 +52,11 @@ class LogitsCache:
             self._read_new_files()  # another rank may have written them
         if not all(key in self._rows for key in keys):
             return None
-        self.flush()  # a batch that is known whole: an epoch is over
+        self.flush()  # all logits of the batch are known: an epoch is over
         return torch.stack([self._rows[key] for key in keys])
 
     def put(self, keys: list[bytes], logits: Tensor) -> None:
-        """Remember the logits (len(keys), labels) that the teacher gave."""
+        """Store the teacher's logits (len(keys), labels)."""
         for key, row in zip(keys, logits.detach().float().cpu(), strict=True):
             if key not in self._rows:
                 self._rows[key] = row.clone()
@@ -65,7 +65,7 @@ class LogitsCache:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is not on disk yet. Raises DistillationError if the folder cannot be written."""
+        """Write logits that are not on disk yet. Raises DistillationError if the folder cannot be written."""
         if not self._pending:
             return
         keys = torch.frombuffer(bytearray(b"".join(self._pending)), dtype=torch.uint8).view(-1, _KEY_BYTES)
@@ -118,7 +118,7 @@ class LogitsCache:
 
 
 def example_keys(inputs: Mapping[str, Any]) -> list[bytes]:
-    """16 bytes per example: a hash of its tokens and of what goes with each of them, padding left out.
+    """16 bytes per example: a hash of its tokens and of all other inputs per token, without padding.
 
     Raises DistillationError for inputs that are not (examples, tokens).
     """
@@ -141,7 +141,7 @@ def _parts(columns: Mapping[str, Tensor], row: int, keep_L: Tensor) -> Iterable[
 
 
 def teacher_fingerprint(teacher: nn.Module) -> str:
-    """32 hex digits that change with any weight of the teacher, its type or its class."""
+    """32 hex digits that change with any weight of the teacher, its dtypes or its class."""
     digest = hashlib.blake2b(type(teacher).__name__.encode(), digest_size=_KEY_BYTES)
     for name, tensor in sorted(teacher.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())

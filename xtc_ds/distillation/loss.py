@@ -1,7 +1,7 @@
-"""What a distillation loss is. Neither this module nor those that declare losses import torch by themselves.
+"""The base class of distillation losses. Neither this module nor those that declare losses import torch directly.
 
-So the ``kd`` block of a config, whose keys the losses bring, can be checked without it. A loss computes with torch
-inside ``compute``.
+Therefore the ``kd`` block of a config, which contains the keys of the losses, can be checked without torch. A loss
+imports torch inside ``compute``.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ __all__ = ["LARGEST", "DistillationLoss", "Pairs", "Taps", "switched_off", "weig
 
 # The largest weight, and temperature, that a config may give.
 LARGEST = 1e6
-# (index in the student, index in the teacher), each index of the student at most once.
+# (index in the student, index in the teacher); each student index occurs at most once.
 Pairs = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Taps:
-    """What a loss compares: of each tap, what of the student with what of the teacher.
+    """The tensors of student and teacher that a loss compares.
 
-    outputs: names of model outputs, such as "logits". A teacher that no loss taps for outputs stops at the last layer
-        that is tapped.
-    hidden: hidden states: 0 is what enters the first layer, i + 1 what leaves layer i.
-    projected: whether the student's hidden states are wanted in the teacher's width; if widths differ, a linear map is
-        learned along with the student.
-    attention: layers whose attention is recorded. values: whether the records hold values beside queries and keys.
+    outputs: names of model outputs, such as "logits". If no loss uses outputs, the teacher's forward stops after the
+        last tapped layer.
+    hidden: hidden states; 0 is the input of the first layer, i + 1 the output of layer i.
+    projected: whether the student's hidden states are mapped to the teacher's width; if widths differ, a linear map is
+        learned with the student.
+    attention: layers whose attention is recorded. values: whether the records include values besides queries and keys.
     """
 
     outputs: tuple[str, ...] = ()
@@ -52,9 +52,9 @@ class DistillationLoss(ABC):
 
     Fields are made by ``weight`` and by ``xtc_ds.config.keys.key``.
 
-    name: what the term is called in logs. weight_key: the field, and key, that is the weight of the term; with 0 the
-    loss is not computed.
-    needs_layers: whether ``taps`` asks for anything inside the models, and so for a list of layers in both.
+    name: the name of the term in logs. weight_key: the field (and key) with the weight of the term; with 0 the loss is
+    not computed.
+    needs_layers: whether ``taps`` uses hidden states or attention, and therefore the lists of layers of both models.
     """
 
     name: ClassVar[str]
@@ -68,27 +68,27 @@ class DistillationLoss(ABC):
 
     @abstractmethod
     def taps(self, layer_map: LayerMap) -> Taps:
-        """What the loss compares. layer_map: which layer of the teacher each layer of the student learns from."""
+        """What the loss compares. layer_map: the teacher layer from which each student layer learns."""
 
     def problems(self, student: nn.Module, teacher: nn.Module) -> Iterable[tuple[str, str]]:
-        """(key of ``kd``, what is wrong) where the two models cannot be compared; looked at before any training."""
+        """(key of ``kd``, what is wrong) if the two models cannot be compared; checked before training."""
         return ()
 
     @abstractmethod
     def compute(self, forward: PairedForward) -> Tensor:
-        """The loss, a float32 scalar without the weight, from one training forward of both models.
+        """The unweighted loss, a float32 scalar, for one training forward of both models.
 
-        Raises DistillationError where the outputs cannot be compared.
+        Raises DistillationError if the outputs cannot be compared.
         """
 
 
 def weight(text: str, default: float = 0.0) -> Any:
-    """A field that holds the weight of a loss. text: its description in the schema and the documentation."""
+    """A field for the weight of a loss. text: its description in the schema and the documentation."""
     allowed = f"a number from 0 to {LARGEST:.0f}"
     return key(text, default, examples=(1.0, 0.0), minimum=0, maximum=LARGEST, allowed=allowed)
 
 
 def switched_off(weight_keys: Sequence[str]) -> str:
-    """What to do to have no such loss, in words: ``set "hidden_weight": 0``."""
+    """How to switch such losses off, for messages: ``set "hidden_weight": 0``."""
     zeros = [f'"{key}": 0' for key in weight_keys] or ["its weight to 0"]
     return f"set {' and '.join(zeros)}"

@@ -1,4 +1,4 @@
-"""What the config of a Hugging Face model says."""
+"""Read values from the config of a Hugging Face model."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ __all__ = ["config_value"]
 
 
 def config_value(model: nn.Module, name: str) -> Any:
-    """``model.config.<name>`` by Hugging Face's name (``hidden_size``, ...), or None."""
+    """``model.config.<name>``, with Hugging Face's name (``hidden_size``, ...), or None if there is none."""
     return getattr(getattr(model, "config", None), name, None)

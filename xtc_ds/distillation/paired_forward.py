@@ -1,4 +1,4 @@
-"""What a loss sees: one training forward of student and teacher."""
+"""The input of a loss: one training forward of student and teacher."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _T = TypeVar("_T")
 
 
 class CapturedPairs:
-    """What was captured of both models, handed out in pairs; each tensor is let go when nothing needs it any more.
+    """The captured tensors of both models, iterated in pairs; each tensor is released after its last use.
 
-    taps: those of all losses, each of which is going to ask for its pairs once.
+    taps: the taps of all losses; each loss must request its pairs exactly once.
     """
 
     def __init__(self, student: Capture, teacher: Capture, taps: Iterable[Taps]) -> None:
@@ -37,11 +37,11 @@ class CapturedPairs:
                 self._teacher_uses.update((kind, theirs) for _, theirs in pairs)
 
     def hidden(self, pairs: Pairs) -> Iterator[tuple[Tensor, Tensor]]:
-        """The hidden states of ``pairs``, one pair after the other."""
+        """Iterate over the hidden states of ``pairs``."""
         return self._pairs("hidden", pairs, self._student.hidden, self._teacher.hidden)
 
     def attention(self, pairs: Pairs) -> Iterator[tuple[AttentionRecord, AttentionRecord]]:
-        """The attention records of ``pairs``, one pair after the other."""
+        """Iterate over the attention records of ``pairs``."""
         return self._pairs("attention", pairs, self._student.attention, self._teacher.attention)
 
     def _pairs(
@@ -53,11 +53,11 @@ class CapturedPairs:
 
 @dataclass(frozen=True, kw_only=True)
 class PairedForward:
-    """The outputs and tapped tensors of both models for one batch, as ``loss`` asked for them.
+    """The outputs and captured tensors of both models for one batch, as requested by ``loss``.
 
-    student_outputs, teacher_outputs: what the forwards returned; of the teacher's only what a loss taps is certain.
-    valid_targets_BL: which positions of the outputs are no padding; valid_BL: the same of what passes the layers. None:
-        all are.
+    student_outputs, teacher_outputs: the models' outputs; only outputs that a loss taps are guaranteed for the teacher.
+    valid_targets_BL: mask of the output positions that are not padding; valid_BL: the same for hidden states. None: all
+        positions.
     """
 
     student: nn.Module
@@ -71,24 +71,24 @@ class PairedForward:
     projection: nn.Linear | None
 
     def outputs(self, name: str) -> tuple[Tensor, Tensor]:
-        """The student's and the teacher's output of that name. Raises DistillationError where there is none."""
+        """The student's and the teacher's output ``name``. Raises DistillationError if a model did not return it."""
         return self._output(self.student_outputs, name, "student"), self._output(self.teacher_outputs, name, "teacher")
 
     def hidden_states(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """(student's, teacher's) hidden state (B, L, D) of each tapped pair; can be gone through once."""
+        """(student's, teacher's) hidden state (B, L, D) of each tapped pair; can be iterated once."""
         pairs = self.captured.hidden(self.taps.hidden)
         projection = self.projection if self.taps.projected else None
         if projection is None:
             return pairs
         weight = projection.weight
         if is_partitioned(weight):
-            # One call for all states, so that the weight is fetched once.
+            # Project all states in one call, so that the partitioned weight is gathered once.
             states, theirs = zip(*pairs, strict=True)
             return zip(projection(torch.stack(states).to(weight.dtype)).unbind(0), theirs, strict=True)
         return ((projection(state.to(weight.dtype)), other) for state, other in pairs)
 
     def attention(self) -> Iterator[tuple[AttentionRecord, AttentionRecord]]:
-        """(student's, teacher's) attention of each tapped pair of layers; can be gone through once."""
+        """(student's, teacher's) attention of each tapped pair of layers; can be iterated once."""
         return self.captured.attention(self.taps.attention)
 
     def _output(self, outputs: Mapping[str, Any], name: str, whose: str) -> Tensor:

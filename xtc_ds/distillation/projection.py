@@ -1,4 +1,4 @@
-"""The learned map from the student's hidden width to the teacher's, for models that differ in it."""
+"""The learned projection from the student's hidden width to the teacher's, if these differ."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROJECTION_NAME = "xtc_projection"
 
 
 def projection_widths(student: nn.Module, teacher: nn.Module) -> tuple[int, int] | None:
-    """The hidden widths of both models where they are known to differ; else None."""
+    """The hidden widths of both models if they are known to differ; else None."""
     ours, theirs = (config_value(model, "hidden_size") for model in (student, teacher))
     return None if None in (ours, theirs) or ours == theirs else (ours, theirs)
 
@@ -22,12 +22,12 @@ def projection_widths(student: nn.Module, teacher: nn.Module) -> tuple[int, int]
 def attach_projection(student: nn.Module, student_width: int, teacher_width: int) -> nn.Linear:
     """Add one linear map (student_width to teacher_width), shared by all hidden states, as ``xtc_projection``.
 
-    It is a submodule so that optimizer, ZeRO and training checkpoints see it; it is not part of what the
-    student is saved as. One map serves all states, as in TinyBERT: the residual stream has one basis.
+    It is a submodule so that optimizer, ZeRO and training checkpoints include it; it is not saved by the student's
+    ``save_pretrained``. All states share one map, as in TinyBERT, because the residual stream has one basis.
     """
     like = next((p for p in student.parameters() if p.is_floating_point()), torch.empty(0))
     projection = nn.Linear(student_width, teacher_width)
-    # Orthogonal: distances between the student's states survive the map at the start.
+    # Orthogonal, so that the map initially preserves distances between the student's states.
     with modifiable(projection.parameters()), torch.no_grad():
         nn.init.orthogonal_(projection.weight)
         nn.init.zeros_(projection.bias)
@@ -40,7 +40,7 @@ def attach_projection(student: nn.Module, student_width: int, teacher_width: int
 
 
 def strip_projection(student: nn.Module) -> None:
-    """Remove the projection from a model that is no longer trained; nothing happens if it has none."""
+    """Remove the projection from a model that is no longer trained; no-op if it has none."""
     if PROJECTION_NAME in student._modules:
         delattr(student, PROJECTION_NAME)
         ignored = getattr(student, "_keys_to_ignore_on_save", None)

@@ -1,4 +1,4 @@
-"""The distillation losses there are.
+"""The registry of distillation losses.
 
 Another distribution adds one with an entry point, which names a module that calls ``register_loss``::
 
@@ -18,10 +18,10 @@ from xtc_ds.extensions import entry_points_of
 
 __all__ = ["BUILT_IN_LOSSES", "LOSS_ENTRY_POINTS", "distillation_losses", "register_loss"]
 
-# In the order in which their terms are added up. A new loss is one line here.
+# In the order in which their terms are added up. A new built-in loss is one line here.
 BUILT_IN_LOSSES = ("logits", "hidden", "attention")
 LOSS_ENTRY_POINTS = "xtc_ds.distillation_losses"
-# Names that logs use for the sum of all terms and for the student's own loss.
+# Names used in logs for the sum of all terms and for the student's own loss.
 _RESERVED = ("loss", "hard")
 
 LossClass = TypeVar("LossClass", bound=type[DistillationLoss])
@@ -29,7 +29,7 @@ _losses: dict[str, type[DistillationLoss]] = {}
 
 
 def register_loss(loss: LossClass) -> LossClass:
-    """Add a loss, before a config is read that uses it; a decorator. Raises ConfigError where its name is taken."""
+    """Decorator that registers a loss; must run before a config uses it. Raises ConfigError if its name is taken."""
     if loss.name in _losses or loss.name in _RESERVED:
         raise ConfigError(f"distillation loss '{loss.name}': the name is taken; choose another one")
     _losses[loss.name] = loss
@@ -37,7 +37,7 @@ def register_loss(loss: LossClass) -> LossClass:
 
 
 def distillation_losses() -> tuple[type[DistillationLoss], ...]:
-    """All losses: the built-in ones in the order of their list, then those of others as they came."""
+    """All losses: the built-in ones in the order of their list, then others in the order of registration."""
     _import_losses()
     others = [name for name in _losses if name not in BUILT_IN_LOSSES]
     return tuple(_losses[name] for name in (*BUILT_IN_LOSSES, *others))

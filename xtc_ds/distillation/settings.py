@@ -1,4 +1,4 @@
-"""What a distillation is configured by; the ``kd`` block of a config is one such object."""
+"""The settings of a distillation; the ``kd`` block of a config is such an object."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ __all__ = ["DistillationSettings", "active_losses"]
 
 
 class DistillationSettings(Protocol):
-    """path: the place of the block, for messages. Without ``cache_folder`` the teacher's logits are not cached."""
+    """The keys of the ``kd`` block that distillation reads.
+
+    path: the key path of the block, for messages. cache_folder: None: the teacher's logits are not cached.
+    """
 
     @property
     def path(self) -> str: ...
@@ -30,5 +33,5 @@ class DistillationSettings(Protocol):
 
 
 def active_losses(settings: DistillationSettings) -> tuple[DistillationLoss, ...]:
-    """The losses that have a weight."""
+    """The losses with a weight above 0."""
     return tuple(loss for loss in settings.losses if loss.weight > 0)

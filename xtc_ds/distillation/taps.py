@@ -1,4 +1,4 @@
-"""Capturing what flows through a stack of layers during one forward pass."""
+"""Capture hidden states and attention of a stack of layers during one forward pass."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ __all__ = ["Capture", "StoppedEarly", "Tap"]
 
 @dataclass(slots=True)
 class Capture:
-    """Hidden states (B, L, D) by index (0 enters the first layer, i + 1 leaves layer i); attention by layer."""
+    """Hidden states (B, L, D) by index (0: input of the first layer, i + 1: output of layer i); attention by layer."""
 
     hidden: dict[int, Tensor] = field(default_factory=dict)
     attention: dict[int, AttentionRecord] = field(default_factory=dict)
 
 
 class StoppedEarly(Exception):
-    """Raised inside a forward when all that was asked for has been captured."""
+    """Raised inside a forward after everything requested has been captured."""
 
 
 class Tap:
-    """A context manager: runs of ``stack`` inside it are captured, until ``take`` hands the capture over.
+    """Context manager that captures tensors when ``stack`` runs inside it; ``take`` returns them.
 
     stack: the layers, in order. hidden: indices of the hidden states to keep, 0 to ``len(stack)``.
     attention: indices of the layers whose attention to keep (the model needs ``enable_attention_tap``).
-    values: whether attention is kept with its values, beside queries and keys.
-    stop_when_complete: end the forward with ``StoppedEarly`` as soon as all of these are captured.
-    hidden_keys, attention_keys: the keys of the config that are set to 0 to do without hidden states, or attention;
-        for messages.
+    values: whether attention records include values besides queries and keys.
+    stop_when_complete: end the forward with ``StoppedEarly`` as soon as everything is captured.
+    hidden_keys, attention_keys: the config keys that have to be 0 to distil without hidden states, or attention, for
+        messages.
 
-    Hooks exist only inside the context. What a backward pass recomputes is ignored. Raises
-    DistillationError from inside the forward when a layer cannot be captured.
+    Hooks exist only inside the context. Recomputation in a backward pass is ignored. Raises DistillationError from
+    inside the forward if a layer cannot be captured.
     """
 
     def __init__(
@@ -85,12 +85,12 @@ class Tap:
             self._capture = Capture()
 
     def close(self) -> None:
-        """Stop listening and forget what was captured."""
+        """Remove the hooks and discard what was captured."""
         self._stop_listening()
         self._capture = Capture()
 
     def take(self) -> Capture:
-        """What was captured; the tap keeps no reference. Raises DistillationError if something is missing."""
+        """Return the capture and drop it from the tap. Raises DistillationError if something is missing."""
         self._stop_listening()
         capture, self._capture = self._capture, Capture()
         if missing := self.wanted_hidden - capture.hidden.keys():
@@ -142,7 +142,7 @@ class Tap:
                 "distil without attention"
             )
         index = self._owner.get(id(module))
-        # Self-attention comes first in a layer; a cross-attention after it is not ours.
+        # Self-attention comes first in a layer; ignore a cross-attention after it.
         if index is None or index in self._capture.attention or _in_backward():
             return
         if self._with_grad and not torch.is_grad_enabled():
@@ -168,5 +168,5 @@ class _OutputHook:
 
 
 def _in_backward() -> bool:
-    # Gradient checkpointing runs layers again while a backward pass is under way.
+    # True while gradient checkpointing recomputes layers during a backward pass.
     return bool(torch._C._current_graph_task_id() != -1)

@@ -1,4 +1,4 @@
-"""Loading a teacher by path or hub id, and refusing one that cannot teach this student."""
+"""Load a teacher from a path or hub id, and refuse one that cannot teach this student."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = ["load_teacher"]
 
 
 def load_teacher(spec: str, student_like: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """The model at ``spec`` (a folder or a hub id) with the head that the student has; frozen, in eval mode.
+    """Load the model at ``spec`` (a folder or hub id) with the same kind of head as the student; frozen, in eval mode.
 
-    student_like: decides the head, the number of labels and the vocabulary that the teacher must have; may lie on the
-        meta device.
-    dtype: of the teacher's parameters.
+    student_like: determines the head, and the number of labels and vocabulary size that the teacher must have; may be
+        on the meta device.
+    dtype: dtype of the teacher's parameters.
 
-    Raises TeacherError when the folder or id cannot be read, tensors are missing (then a head would start
-    from random numbers), or labels or vocabulary differ.
+    Raises TeacherError if the folder or id cannot be read, if tensors are missing (a head would start from random
+    numbers), or if labels or vocabulary differ.
     """
     folder = Path(spec).expanduser()
     if spec.strip() and folder.is_dir():
@@ -80,14 +80,14 @@ def _check_loaded(spec: str, report: dict[str, Any], kind: str) -> None:
 def _try(spec: str, load: Any) -> Any:
     try:
         return load()
-    except Exception as error:  # the loader lets through whatever its parts raise
+    except Exception as error:  # from_pretrained passes on any kind of error of its parts
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise TeacherError(f"teacher '{spec}' cannot be loaded: {first}") from error
 
 
 @contextmanager
 def _whole_weights() -> Iterator[None]:
-    # With a live HfDeepSpeedConfig of stage 3, from_pretrained would partition a model no engine manages.
+    # With an active HfDeepSpeedConfig of stage 3, from_pretrained would partition a model that no engine manages.
     saved = getattr(hf_deepspeed, "_hf_deepspeed_config_weak_ref", None)
     hf_deepspeed.unset_hf_deepspeed_config()
     try:

@@ -1,4 +1,4 @@
-"""Which class of transformers a teacher has to be loaded with, so that it has the head that its student has."""
+"""Choose the transformers class that loads a teacher with the same kind of head as its student."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from transformers.models.auto import modeling_auto
 
 __all__ = ["teacher_class"]
 
-# The same models under a vaguer name than the tasks' own auto classes have.
+# Auto classes with a more general name than the task's own auto class for the same models.
 _VAGUE = ("AutoModelForPreTraining", "AutoModelWithLMHead")
 
 
 def teacher_class(config: Any, student: nn.Module) -> Any:
     """The model class, or the auto class, whose ``from_pretrained`` loads the teacher.
 
-    config: the teacher's. In this order:
+    config: the teacher's. Candidates, in this order:
 
     1. the class that the checkpoint was saved from (``config.architectures``), if the student is of that class;
-    2. the auto class that makes the student's class from the student's config and knows the teacher's config too,
-       so that a student may be of another architecture (``AutoModelForSeq2SeqLM`` for ``T5ForConditionalGeneration``);
-    3. the auto class that the name of the student's class ends with (for a user's own class);
+    2. the auto class that maps the student's config to the student's class and also knows the teacher's config, so that
+       their architectures may differ (``AutoModelForSeq2SeqLM`` for ``T5ForConditionalGeneration``);
+    3. the auto class whose name is the suffix of the student's class name (for a user's own class);
     4. the class that the checkpoint was saved from, or ``AutoModel`` if transformers has none of that name.
     """
     kinds = type(student).__mro__
@@ -44,7 +44,7 @@ def teacher_class(config: Any, student: nn.Module) -> Any:
 
 
 def _auto_classes() -> Iterator[Any]:
-    """Auto classes of models, those with a vague name last."""
+    """Auto classes of models, those with a general name last."""
     named = {name: kind for name, kind in vars(modeling_auto).items() if name.startswith("AutoModel")}
     for name in sorted(named, key=lambda name: (name in _VAGUE, name)):
         if named[name]._model_mapping is not None:
@@ -52,6 +52,6 @@ def _auto_classes() -> Iterator[Any]:
 
 
 def _made_by(auto: Any, config: Any) -> set[Any]:
-    """The model classes that an auto class makes from this config; none if it does not know the config."""
+    """The model classes to which an auto class maps this config; empty if it does not know the config."""
     found = auto._model_mapping.get(type(config), ())
     return set(found) if isinstance(found, (tuple, list)) else {found}

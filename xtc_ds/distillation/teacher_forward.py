@@ -1,4 +1,4 @@
-"""Running the teacher: without gradients, in a type of its own, and no further than the losses ask."""
+"""Run the teacher: without gradients, in its own dtype if configured, and only as far as the losses need."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["PendingForward", "TeacherForward"]
 
 @dataclass(frozen=True)
 class PendingForward:
-    """A training forward under way: the student's inputs, the teacher's outputs and its layers' tensors for them.
+    """A training forward in progress: the student's inputs, and the teacher's outputs and captured tensors for them.
 
-    Outputs and tensors that no loss compares may be missing.
+    Outputs and tensors that no loss uses may be missing.
     """
 
     inputs: dict[str, Any]
@@ -30,12 +30,12 @@ class PendingForward:
 
 
 class TeacherForward:
-    """Gives what the losses compare the student with.
+    """Computes the teacher's tensors with which the losses compare the student.
 
-    tap: captures what the losses want of the teacher's layers; it may end the forward when that is complete.
-    outputs: the outputs that the losses compare.
-    own_type: whether the teacher runs in a type of its own, whatever the student's autocast says.
-    cache: keeps the logits of earlier batches; None: every batch runs the teacher.
+    tap: captures what the losses need from the teacher's layers; it may stop the forward when that is complete.
+    outputs: names of the outputs that the losses compare.
+    own_type: whether the teacher runs in its own dtype, regardless of the student's autocast.
+    cache: stores the logits of earlier batches; None: the teacher runs for every batch.
     """
 
     def __init__(
@@ -43,14 +43,14 @@ class TeacherForward:
     ) -> None:
         self.teacher = teacher.requires_grad_(False).eval()
         self._tap, self._own_type, self._cache = tap, own_type, cache
-        # Ranks that keep parts of a teacher need each other until its last layer.
+        # If the teacher is partitioned over ranks, all of them have to run it to its last layer.
         whole = not any(is_partitioned(parameter) for parameter in teacher.parameters())
         self._tap.stop_when_complete = whole and not outputs
         self._needed = bool(outputs or tap.wanted_hidden or tap.wanted_attention)
         self._checked = False
 
     def run(self, inputs: dict[str, Any]) -> PendingForward:
-        """What the teacher gives for the student's inputs."""
+        """Run the teacher, or read the cache, for the student's inputs."""
         return PendingForward(inputs, *self._run(inputs))
 
     def _run(self, inputs: dict[str, Any]) -> tuple[dict[str, Any], Capture]:
@@ -73,12 +73,12 @@ class TeacherForward:
         device = next(self.teacher.parameters()).device.type
         outer = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device) and not self._own_type
         output: Any = {}
-        # Not inference_mode: autograd saves the teacher's tensors for the student's backward.
+        # Not inference_mode, because autograd saves the teacher's tensors for the student's backward.
         with torch.no_grad(), torch.autocast(device, outer[0], enabled=outer[1]), self._tap:
             try:
                 output = self.teacher(**given)
             except StoppedEarly:
-                self._checked = True  # no loss looks at its logits
+                self._checked = True  # no loss uses the logits
         capture = self._tap.take()
         if not self._checked:
             check_output(output, "teacher")

@@ -1,4 +1,4 @@
-"""Which tokens and pairs of tokens count in a loss, and how many there are.
+"""Masks of the tokens and pairs of tokens that count in a loss, and their number.
 
 Shapes: B batch, L tokens, Q queries, K keys. True where something counts.
 """
@@ -27,15 +27,15 @@ def valid_pairs(valid_BL: Tensor | None, *allowed_B1QK: Tensor) -> Tensor:
 
 
 def count_pairs(valid_B1QK: Tensor) -> Tensor:
-    """How many pairs of tokens count, at least 1."""
+    """The number of pairs of tokens that count, at least 1."""
     return count(valid_B1QK)
 
 
 def count_queries(valid_B1QK: Tensor) -> Tensor:
-    """How many tokens attend to any that counts, at least 1."""
+    """The number of query tokens in any pair that counts, at least 1."""
     return count(valid_B1QK.any(-1))
 
 
 def count(valid: Tensor) -> Tensor:
-    """How many count. At least 1: a batch in which nothing does gives a loss of 0, not NaN."""
+    """The number of True values, at least 1, so that a batch without any gives a loss of 0 instead of NaN."""
     return valid.sum().clamp(min=1)

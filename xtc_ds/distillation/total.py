@@ -1,4 +1,4 @@
-"""The loss that is trained: the weighted sum of the distillation losses and of the student's own loss."""
+"""The training loss: the weighted sum of the distillation losses and of the student's own loss."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["total_loss"]
 def total_loss(
     settings: DistillationSettings, parts: Mapping[str, Tensor], own: Tensor | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """(weighted sum in float32, all parts without their weights).
+    """(weighted sum in float32, all losses without their weights).
 
     parts: the loss of each active loss by name. own: the student's own loss, which becomes the part "hard"; None:
     the batch had no labels.
 
-    Raises DistillationError where the labels have a weight but the student computed no loss.
+    Raises DistillationError if the labels have a weight but the student computed no loss.
     """
     found = dict(parts)
     terms = [loss.weight * parts[loss.name].float() for loss in active_losses(settings)]

@@ -1,8 +1,8 @@
 """The attention losses of one pair of layers, in float32.
 
 Shapes: B batch, L tokens, D width, H heads, Q queries, K keys, R relation heads.
-``valid_*`` is True where a pair of tokens counts. A loss is a mean over what counts, so padding never changes it; the
-sum over layers is the caller's. The teacher's tensors carry no gradient.
+``valid_*`` is True for pairs of tokens that count. A loss is a mean over these, so padding never changes it; the caller
+sums over layers. No gradient flows to the teacher's tensors.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def attention_score_loss(
 ) -> Tensor:
     """XTC's attention loss for one layer: mean squared error of pre-softmax scores over heads and valid pairs.
 
-    total: ``count_pairs`` of the whole batch where these are some rows of it.
+    total: ``count_pairs`` of the whole batch, if the tensors hold only some of its rows.
 
-    Raises DistillationError when the shapes differ.
+    Raises DistillationError if the shapes differ.
     """
     _check_heads(student_BHQK, teacher_BHQK)
-    # Zero before squaring: masked entries hold the most negative float.
+    # Zero masked entries before squaring: they hold the most negative float.
     difference = (student_BHQK - teacher_BHQK).masked_fill(~valid_B1QK, 0.0)
     total = count_pairs(valid_B1QK) if total is None else total
     return difference.square().sum() / (total * student_BHQK.shape[1])
@@ -47,9 +47,9 @@ def attention_probability_loss(
 
     Summed over keys and averaged over heads and valid queries (MiniLM, Wang et al., 2020; Kim et al., 2022
     find it better than a squared error, which is orders of magnitude smaller than the other parts).
-    total: ``count_queries`` of the whole batch where these are some rows of it.
+    total: ``count_queries`` of the whole batch, if the tensors hold only some of its rows.
 
-    Raises DistillationError when the shapes differ.
+    Raises DistillationError if the shapes differ.
     """
     _check_heads(student_BHQK, teacher_BHQK)
     return _masked_kl(student_BHQK, teacher_BHQK, valid_B1QK, total)
@@ -58,7 +58,7 @@ def attention_probability_loss(
 def relation_loss(
     student_BLD: Tensor, teacher_BLD: Tensor, valid_B1QK: Tensor, heads: int, total: Tensor | None = None
 ) -> Tensor:
-    """MiniLMv2's relation loss (Wang et al., 2021) of one kind of vector (queries, keys or values).
+    """MiniLMv2's relation loss (Wang et al., 2021) for one kind of vector (queries, keys or values).
 
     Each side is split into ``heads`` relation heads of its own width d; the scaled dot products
     ``X X^T / sqrt(d)`` of all pairs of tokens are compared by KL(teacher || student), averaged over relation
@@ -69,7 +69,7 @@ def relation_loss(
 
 
 def relation_heads(*widths: int) -> int:
-    """The most relation heads that divide all widths and leave at least 16 numbers per head, else 1.
+    """The largest number of relation heads that divides all widths and leaves at least 16 features per head, else 1.
 
     16 is MiniLMv2's choice: 48 heads for width 768, 64 for 1024.
     """

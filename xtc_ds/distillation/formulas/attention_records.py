@@ -1,4 +1,4 @@
-"""The attention losses of recorded layers: one layer after the other, some rows of the batch at a time.
+"""The attention losses of recorded layers, computed layer by layer for some rows of the batch at a time.
 
 Shapes as in ``formulas.attention``; G key/value heads, d width of a head.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["attention_loss"]
 
-# Numbers in one tensor of scores: about what a processor's cache holds; on other devices, a small share of memory.
+# Elements of one tensor of scores: about what fits in a CPU's cache; on other devices, a small share of memory.
 _AT_A_TIME = {"cpu": 1 << 19}
 _AT_A_TIME_ELSEWHERE = 1 << 25
 
@@ -39,10 +39,10 @@ def attention_loss(
     attention_type: AttentionType,
     valid_BL: Tensor | None = None,
 ) -> Tensor:
-    """Sum over (student's, teacher's) layers of the loss of ``attention_type``; pairs that a mask forbids do not count.
+    """The loss of ``attention_type``, summed over the (student, teacher) pairs of layers; masked pairs do not count.
 
-    For "relations" the losses of queries, keys and values are added (with rotary positions applied, with
-    grouped key/value heads counted once). One layer is done before the next is asked for.
+    For "relations" the losses of queries, keys and values are added (with rotary positions applied, and grouped
+    key/value heads counted once). Each pair of layers is processed before the next is requested.
     """
     losses = []
     for ours, theirs in pairs_of_layers:

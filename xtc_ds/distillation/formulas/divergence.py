@@ -1,4 +1,4 @@
-"""What several losses are made of: the Kullback-Leibler divergence, and a mean over the tokens that count."""
+"""Building blocks of several losses: the Kullback-Leibler divergence, and a mean over the tokens that count."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def kl_divergence(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Mean of ``values`` where ``valid``, a bool of the same shape, is True; 0 where nothing is."""
+    """Mean of ``values`` where ``valid``, a bool tensor of the same shape, is True; 0 if it is True nowhere."""
     return values.masked_fill(~valid, 0.0).sum() / count(valid)

@@ -1,6 +1,6 @@
-"""How far a hidden state of the student is from one of the teacher, in float32.
+"""The distance between hidden states of student and teacher, in float32.
 
-Shapes: B batch, L tokens, D width. The teacher's tensors carry no gradient.
+Shapes: B batch, L tokens, D width. No gradient flows to the teacher's tensors.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["hidden_loss"]
 def hidden_loss(student_BLD: Tensor, teacher_BLD: Tensor, valid_BL: Tensor | None = None) -> Tensor:
     """Mean squared error of one hidden state over valid tokens and features.
 
-    Raises DistillationError when the shapes differ.
+    Raises DistillationError if the shapes differ.
     """
     if student_BLD.shape != teacher_BLD.shape:
         raise DistillationError(

@@ -1,6 +1,6 @@
-"""How far the student's logits are from the teacher's, in float32.
+"""The distance between the logits of student and teacher, in float32.
 
-Shapes: B batch, L tokens, C classes. The teacher's tensors carry no gradient.
+Shapes: B batch, L tokens, C classes. No gradient flows to the teacher's tensors.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Task = Literal["classification", "regression", "multi_label"]
 
 
 def task_of(problem_type: str | None, labels: int) -> Task:
-    """What the logits mean, by Hugging Face's ``problem_type`` if set, else by the number of labels."""
+    """The kind of task: from Hugging Face's ``problem_type`` if it is set, else from the number of labels."""
     if problem_type == "multi_label_classification":
         return "multi_label"
     if problem_type == "regression" or (problem_type is None and labels == 1):
@@ -31,15 +31,15 @@ def task_of(problem_type: str | None, labels: int) -> Task:
 def logits_loss(
     student: Tensor, teacher: Tensor, task: Task, temperature: float = 1.0, valid_BL: Tensor | None = None
 ) -> Tensor:
-    """How far the student's logits (B, C) or (B, L, C) are from the teacher's; 0 when they are equal.
+    """The distance of the student's logits (B, C) or (B, L, C) from the teacher's; 0 if they are equal.
 
     classification: T^2 KL(softmax(teacher/T) || softmax(student/T)), averaged over B (Hinton et al., 2015;
         the gradient is that of the soft cross entropy XTC uses). regression: mean squared error.
     multi_label: T^2 times the KL of each label's two outcomes, averaged over B and C: the gradient of
         binary cross entropy with the teacher's soft targets.
-    valid_BL: for logits per token, the tokens that count.
+    valid_BL: for logits per token, a mask of the tokens that count.
 
-    Raises DistillationError when the shapes differ.
+    Raises DistillationError if the shapes differ.
     """
     if student.shape != teacher.shape:
         raise DistillationError(

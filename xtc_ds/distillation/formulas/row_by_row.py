@@ -1,9 +1,9 @@
-"""A loss over a batch, computed some rows at a time, that saves only its gradients for the backward pass.
+"""Compute a loss for some rows of a batch at a time, saving only the gradients for the backward pass.
 
-Comparing attention needs many tensors of heads x queries x keys; for a whole batch they would take a large part of a
-training step's memory. So the gradient is computed together with the loss, and the intermediate tensors are freed.
+Attention losses need many tensors of size heads x queries x keys, which for a whole batch would take a large part of
+a training step's memory. So the gradient is computed together with the loss, and intermediate tensors are freed.
 
-Shapes: B batch; the others are the caller's.
+Shapes: B batch; other dimensions are up to the caller.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ PartOfLoss = Callable[[slice, tuple[Tensor | None, ...]], Tensor]
 def sum_over_rows(part: PartOfLoss, rows: int, at_a_time: int, tensors: Sequence[Tensor | None]) -> Tensor:
     """``part(slice, tensors of these rows)``, a scalar, summed over all ``rows``, ``at_a_time`` of them at once.
 
-    tensors: what gradients go to, (B, ...), (1, ...) for all rows alike, or None; ``part`` gets them cut. What else
-    it looks at carries no gradient. The result can be differentiated once.
+    tensors: the tensors that need gradients: (B, ...), (1, ...) if shared by all rows, or None. ``part`` gets the given
+    rows of them. Other tensors that it uses get no gradient. The result can be differentiated only once.
     """
     learning = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
     if torch.compiler.is_compiling() or (at_a_time >= rows and not learning):
@@ -72,7 +72,7 @@ class _SumOverRows(torch.autograd.Function):
 
 
 def _unscaled(dtype: torch.dtype) -> torch.dtype:
-    # A loss scale comes with the backward alone; until then float16 has no room for small gradients.
+    # The loss scale is applied only in the backward; before, small gradients would underflow in float16.
     return torch.float32 if dtype == torch.float16 else dtype
 
 

@@ -24,7 +24,7 @@ AttentionType = Literal["scores", "probabilities", "relations"]
 @register_loss
 @dataclass(frozen=True, kw_only=True)
 class AttentionLoss(DistillationLoss):
-    """The attention of each layer, compared by scores, probabilities or MiniLM's relations; summed over the layers."""
+    """Compares the attention of each layer by scores, probabilities or MiniLM's relations; summed over the layers."""
 
     name: ClassVar[str] = "attention"
     weight_key: ClassVar[str] = "attention_weight"
@@ -43,7 +43,7 @@ class AttentionLoss(DistillationLoss):
         return Taps(attention=layer_map.attention_pairs, values=self.attention_type == "relations")
 
     def problems(self, student: nn.Module, teacher: nn.Module) -> Iterator[tuple[str, str]]:
-        """Scores and probabilities are compared head by head."""
+        """Report unequal head counts: scores and probabilities are compared head by head."""
         from xtc_ds.distillation.model_config import config_value
 
         heads = [config_value(model, "num_attention_heads") for model in (student, teacher)]
@@ -55,7 +55,7 @@ class AttentionLoss(DistillationLoss):
             )
 
     def compute(self, forward: PairedForward) -> Tensor:
-        """One layer is done before the next is asked for."""
+        """The sum over layers, processed one pair at a time."""
         from xtc_ds.distillation.formulas.attention_records import attention_loss
 
         return attention_loss(forward.attention(), self.attention_type, forward.valid_BL)

@@ -21,7 +21,7 @@ __all__ = ["LogitsLoss"]
 @register_loss
 @dataclass(frozen=True, kw_only=True)
 class LogitsLoss(DistillationLoss):
-    """How far the student's logits are from the teacher's: see ``formulas.logits.logits_loss``."""
+    """The distance of the student's logits from the teacher's: see ``formulas.logits.logits_loss``."""
 
     name: ClassVar[str] = "logits"
     weight_key: ClassVar[str] = "logits_weight"
@@ -43,7 +43,7 @@ class LogitsLoss(DistillationLoss):
         return Taps(outputs=("logits",))
 
     def compute(self, forward: PairedForward) -> Tensor:
-        """Depends on what the student's logits mean: classes, numbers, or labels of which several may hold."""
+        """The loss for the student's task: classification, regression, or multi-label classification."""
         from xtc_ds.distillation.formulas.logits import logits_loss, task_of
         from xtc_ds.distillation.model_config import config_value
 
