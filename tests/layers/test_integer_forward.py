@@ -43,8 +43,10 @@ def test_fifty_steps_give_the_curve_of_fake_quantization(bits: int, kind: str) -
     assert any(layer.on_codes for _, layer in compressed_layers(fast))
     assert not any(layer.on_codes for _, layer in compressed_layers(slow))
     first, second = losses(fast, 50), losses(slow, 50)
-    # Codes at a rounding edge may fall on either side after many steps of float noise.
-    assert first[:5] == pytest.approx(second[:5], rel=1e-4)
+    # Only the order of float operations differs, until it moves a code across a rounding edge, which on some
+    # processors happens after three steps.
+    assert first[:2] == pytest.approx(second[:2], rel=1e-6)
+    assert first[:5] == pytest.approx(second[:5], rel=5e-3)
     assert first == pytest.approx(second, rel=0.1)
     assert first[-1] < first[0]
 
