@@ -1,6 +1,6 @@
-"""The ``compression_training`` block: reading, checking and what it says as dataclasses.
+"""The ``compression_training`` block: reading it, checking it and converting it to dataclasses.
 
-The mechanism alone: what can stand in the block is registered by the techniques, each in its ``config.py``. Nothing
+Only the generic machinery is here: techniques register the sections of the block, each in its ``config.py``. Nothing
 here needs torch.
 """
 

@@ -1,4 +1,4 @@
-"""From JSON values to the annotated types of the dataclasses, and from defaults back to JSON."""
+"""Convert JSON values to the annotated types of the dataclasses, and defaults back to JSON."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["from_json", "to_json", "without_none"]
 
 
 def from_json(value: Any, annotation: Any) -> Any:
-    """``value``, which fits the schema of ``annotation``, in that type.
+    """Convert ``value``, which fits the schema of ``annotation``, to that type.
 
-    JSON has one type of number: 8.0 is the integer 8. A list becomes a tuple; a single string stands for a list of
-    one; an object becomes its dataclass.
+    JSON has one number type: 8.0 is the integer 8. A list becomes a tuple; a single string is a list of one; an object
+    becomes its dataclass.
     """
     if value is None:
         return None
@@ -41,7 +41,7 @@ def to_json(value: Any) -> Any:
 
 
 def without_none(annotation: Any) -> Any:
-    """``X`` of the annotation ``X | None``; any other annotation as it is."""
+    """``X`` for the annotation ``X | None``; any other annotation unchanged."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         (annotation,) = (part for part in typing.get_args(annotation) if part is not type(None))
     return annotation

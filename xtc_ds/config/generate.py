@@ -1,6 +1,6 @@
-"""``python -m xtc_ds.config.generate``: writes ``schema.json`` and the tables of ``docs/config.md`` anew.
+"""``python -m xtc_ds.config.generate``: regenerate ``schema.json`` and the tables of ``docs/config.md``.
 
-With ``--check`` nothing is written; the exit code is 1, and the stale files are named, if anything would change.
+With ``--check`` nothing is written; if a file is stale, it is named and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _BEGIN, _END = "<!-- keys: written by python -m xtc_ds.config.generate -->", "<!
 
 
 def schema_text() -> str:
-    """``schema.json``: the schema of the built-in sections, whatever else is installed."""
+    """The content of ``schema.json``: the schema of the built-in sections, regardless of installed extensions."""
     built_in = tuple(section for section in sections() if section.name in BUILT_IN_TECHNIQUES)
     return json.dumps(assemble(built_in), indent=2, ensure_ascii=False) + "\n"
 
 
 def docs_text(text: str) -> str:
-    """``text`` of ``docs/config.md`` with the tables between its two marks written anew."""
+    """``text`` of ``docs/config.md`` with the tables between its two marks regenerated."""
     before, begin, rest = text.partition(_BEGIN)
     _, end, after = rest.partition(_END)
     assert begin and end, f"{DOCS_FILE} has lost its marks: {_BEGIN} and {_END}"

@@ -1,4 +1,4 @@
-"""Sections of techniques that treat groups of modules: ``shared_parameters`` and ``different_groups``."""
+"""Sections of techniques with groups of modules: ``shared_parameters`` and ``different_groups``."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ G = TypeVar("G", bound=Group)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GroupedSection(Section[tuple[G, ...]], Generic[G]):
-    """A technique with groups of modules; the parsed config holds one ``piece`` per group, none while it is off.
+    """A technique with groups of modules; the parsed config holds one ``piece`` per group, or none if it is off.
 
-    params_text, group_text, groups_text: what the schema says of ``params``, of a group, and more of all groups.
+    params_text, group_text, groups_text: schema descriptions of ``params``, of a group, and additional text on groups.
     params_example, group_example: their examples. definition: the name of a group's schema in ``$defs``.
-    unread_when_off: of a technique that is off, the groups and all keys that such a technique may have are not
-        looked at; old configs carry them where they mean nothing.
+    unread_when_off: if the technique is off, its groups and known keys are not checked, because old configs contain
+        them without a meaning.
     """
 
     group_text: str
@@ -73,7 +73,7 @@ class GroupedSection(Section[tuple[G, ...]], Generic[G]):
         return {self._definition: group}
 
     def as_read(self, value: Any) -> Any:
-        """A technique that is off without its groups and keys, if these are ``unread_when_off``."""
+        """``value``; without its groups and keys if the technique is off and these are ``unread_when_off``."""
         shared = value.get("shared_parameters", {}) if isinstance(value, dict) else None
         if not self.unread_when_off or not isinstance(shared, dict) or shared.get("enabled", False) is not False:
             return value
@@ -95,7 +95,7 @@ class GroupedSection(Section[tuple[G, ...]], Generic[G]):
         return tuple(cast(G, self.piece.read(written)) for written in self._groups(value))
 
     def errors(self, value: dict[str, Any], sound: Sound) -> Iterator[Finding]:
-        """Patterns that are none, a missing group, and what the piece checks."""
+        """Invalid patterns, a missing group, and the findings of the piece's ``check``."""
         if not sound(self.name, "shared_parameters") or not isinstance(value.get("different_groups", {}), dict):
             return
         groups, above = value.get("different_groups", {}), (self.name, "shared_parameters")
@@ -113,7 +113,7 @@ class GroupedSection(Section[tuple[G, ...]], Generic[G]):
             yield from self.piece.check(written)
 
     def warnings(self, value: dict[str, Any], sound: Sound) -> Iterator[Finding]:
-        """Keys of no effect, and what the piece warns of."""
+        """Keys without effect, and the findings of the piece's ``warn``."""
         if not sound(self.name, "shared_parameters") or not self.enabled(value):
             return
         shared = value["shared_parameters"]
@@ -134,7 +134,7 @@ class GroupedSection(Section[tuple[G, ...]], Generic[G]):
         return not value.get("different_groups", {}) and piece.implied(shared)
 
     def _groups(self, value: Mapping[str, Any], sound: Sound = lambda *place: True) -> Iterator[Written]:
-        """The groups whose ``params`` are sound; shared keys that are a group by themselves are one, if it is on."""
+        """The groups with valid ``params``; if shared keys form a group of their own, it is included if it is on."""
         shared, above = value.get("shared_parameters", {}), (self.name, "shared_parameters")
         if self._implied(value) and self.enabled(value):
             yield Written(piece=self.piece, home=above, own={}, above=above, shared=shared)

@@ -1,4 +1,4 @@
-"""Any Python value to plain JSON types, or a finding that says where it is not JSON."""
+"""Convert any Python value to plain JSON types, with a finding for everything that is not JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LARGEST = 2**63 - 1
 def to_json_value(value: object) -> tuple[Any, list[Finding]]:
     """A deep copy of ``value`` in dict, list, str, int, float, bool and None.
 
-    What is not JSON (other types, NaN, infinities, keys that are no strings, nesting without end) is
+    Anything that is not JSON (other types, NaN, infinities, keys that are not strings, infinite nesting) is
     replaced by ``None`` and reported, so that the rest can still be checked.
     """
     findings: list[Finding] = []

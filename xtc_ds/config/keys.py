@@ -1,6 +1,6 @@
-"""The keys of a piece of the block, as the fields of its dataclass describe them.
+"""The keys of a section of the block, described by the fields of its dataclass.
 
-Schema, documentation, parsing, defaults and migration all read these descriptions; nothing says the same twice.
+Schema, documentation, parsing, defaults and migration are all derived from these descriptions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from xtc_ds.errors import ConfigError
 
 __all__ = ["Key", "Old", "Patterns", "Scope", "UNSAID", "key", "keys_from", "keys_of", "other_pieces"]
 
-# Where a key of a group may stand. both: in shared_parameters, and in params, which win; group: beside params.
+# Where a key of a group is allowed. both: in shared_parameters and in params, which override it; group: beside params.
 Scope = Literal["params", "shared", "both", "group"]
 
 UNSAID: Any = object()
@@ -26,11 +26,11 @@ _KEY, _FROM = "xtc_ds.key", "xtc_ds.keys_from"
 
 @dataclass(frozen=True)
 class Old:
-    """Marks a key that DeepSpeed's compression library (up to 0.19.6) knew, and says how it treated it.
+    """Marks a key of DeepSpeed's compression library (up to 0.19.6), and describes how that library treated it.
 
-    group_ignored: the library read the key from ``shared_parameters`` alone; a value in a group's params was lost.
-    default: what its code took for a missing key, if that is not the default here.
-    documented: the default that its documentation gave, if its code took another one.
+    group_ignored: the library read the key only from ``shared_parameters``; a value in a group's params was ignored.
+    default: the value that its code used for a missing key, if it differs from the default here.
+    documented: the default in its documentation, if its code used another one.
     """
 
     group_ignored: bool = False
@@ -40,10 +40,10 @@ class Old:
 
 @dataclass(frozen=True)
 class Patterns:
-    """Marks a key that holds regular expressions searched in module names.
+    """Marks a key with regular expressions that are searched in module names.
 
-    star: what ``"*"`` would do here, where it is refused; None: it stands for all modules.
-    example: a pattern to show beside an error.
+    star: the effect that ``"*"`` would have, if it is refused here; None: it means all modules.
+    example: a pattern to show in error messages.
     """
 
     star: str | None = None
@@ -52,13 +52,13 @@ class Patterns:
 
 @dataclass(frozen=True)
 class Key:
-    """One key. ``annotation`` is the type of its value; ``schema`` holds further keywords of JSON Schema.
+    """One key. ``annotation`` is the type of its value; ``schema`` holds additional JSON Schema keywords.
 
-    allowed: what is allowed, in words, where the schema's keywords do not make a good sentence.
-    choices: gives the allowed values where they can grow by registration, and a sentence about each, or "".
-    before: the key of another piece before which this one is listed, where one piece takes in keys of others.
-    depends: the default follows from other keys. no_effect: read for old configs alone.
-    aliases: what people call the key elsewhere. value_aliases: the same for its values.
+    allowed: the allowed values in words, if the schema's keywords do not make a good sentence.
+    choices: returns the allowed values, with a sentence about each or "", if values can be added by registration.
+    before: the key before which this one is listed, for a key added to a section by another dataclass.
+    depends: the default depends on other keys. no_effect: accepted only for old configs.
+    aliases: other names for the key. value_aliases: other names for its values.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Key:
     value_aliases: Mapping[str, str]
 
     def full_text(self) -> str:
-        """The description, with what there is to say of single values."""
+        """The description, followed by those of single values."""
         more = self.choices().values() if self.choices is not None else ()
         return " ".join([self.text, *filter(None, more)])
 
@@ -103,8 +103,8 @@ def key(
 ) -> Any:
     """A dataclass field that is a key of the block; see :class:`Key`.
 
-    schema: keywords of JSON Schema on top of those that follow from the annotation (``minimum=0``,
-        ``items={"minimum": 0}``); None takes one away.
+    schema: JSON Schema keywords in addition to those that follow from the annotation (``minimum=0``,
+        ``items={"minimum": 0}``); None removes one.
     """
     described = {
         "text": text,
@@ -125,9 +125,9 @@ def key(
 
 
 def keys_from(pieces: Callable[[], Iterable[type]]) -> Any:
-    """A dataclass field, a tuple, with an object of each of ``pieces()``; their keys stand beside those of the piece.
+    """A dataclass field: a tuple of one object per class in ``pieces()``, whose keys are beside those of the section.
 
-    So a piece of the block can have keys that are registered elsewhere.
+    In this way a section can have keys that are registered elsewhere.
     """
     return dataclasses.field(default_factory=lambda: tuple(piece() for piece in pieces()), metadata={_FROM: pieces})
 
@@ -139,9 +139,9 @@ def other_pieces(piece: type) -> dict[str, tuple[type, ...]]:
 
 
 def keys_of(piece: type) -> tuple[Key, ...]:
-    """The keys of a dataclass in the order of its fields; fields made without :func:`key` are none.
+    """The keys of a dataclass in the order of its fields; fields made without :func:`key` are not keys.
 
-    Raises ConfigError where a registered piece brings a key that is there already.
+    Raises ConfigError if a registered class adds a key that exists already.
     """
     own, others = _own_keys(piece), other_pieces(piece)
     found: list[Key] = []
@@ -157,7 +157,7 @@ def keys_of(piece: type) -> tuple[Key, ...]:
 
 
 def _listed(keys: list[Key]) -> list[Key]:
-    """The keys, of which some are moved before others."""
+    """The keys in the order in which they are listed, with ``before`` applied."""
     listed = [key for key in keys if key.before is None]
     for key in keys:
         if key.before is not None:

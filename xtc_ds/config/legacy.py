@@ -1,4 +1,4 @@
-"""Top-level keys of the DeepSpeed config that mean compression but are not, or no longer, read as such."""
+"""Top-level keys of the DeepSpeed config that are meant for compression but are not, or no longer, used for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["check_top_level"]
 
 
 def check_top_level(ds_config: Mapping[str, Any]) -> list[Problem]:
-    """Problems with the keys beside the block; the rest of the config is DeepSpeed's own to check."""
+    """Problems with the keys beside the block; DeepSpeed checks the rest of the config."""
     remedies = {key: remedy for section in sections() for key, remedy in section.old_top_level.items()}
     found = []
     for key in ds_config:

@@ -1,4 +1,4 @@
-"""From a DeepSpeed config to (what DeepSpeed gets, what xtc_ds gets)."""
+"""Split a DeepSpeed config into the part for DeepSpeed and the parsed block for xtc_ds."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Source = str | os.PathLike[str] | Mapping[str, Any]
 
 
 def check_config(source: Source) -> tuple[list[Problem], list[Problem]]:
-    """(errors, warnings) of a whole DeepSpeed config; only an unreadable one raises :class:`ConfigError`."""
+    """(errors, warnings) of a whole DeepSpeed config. Raises :class:`ConfigError` only for an unreadable one."""
     errors, found = _examine(read_config(source))
     return errors, list(found.warnings)
 
 
 def load_config(source: Source) -> tuple[dict[str, Any], CompressionConfig]:
-    """Read a config and take the block out of a copy of it.
+    """Read a config and split off its ``compression_training`` block; ``source`` is not changed.
 
-    Returns the DeepSpeed config without the block, and the parsed block. A mapping may hold a parsed block already; it
-    has been validated then. Raises :class:`ConfigError` with all problems at once, also if there is no block.
+    Returns (DeepSpeed config without the block, parsed block). A mapping may contain an already parsed block, which is
+    not validated again. Raises :class:`ConfigError` with all problems at once, also if there is no block.
     """
     ds_config = read_config(source)
     errors, found = _examine(ds_config)
@@ -39,7 +39,7 @@ def load_config(source: Source) -> tuple[dict[str, Any], CompressionConfig]:
 
 
 def _examine(ds_config: Mapping[str, Any]) -> tuple[list[Problem], Checked | CompressionConfig]:
-    """All errors of a config, and its block: what was found in it, or itself if it is parsed already."""
+    """All errors of a config, and its block: the result of the validation, or the block itself if already parsed."""
     errors = check_top_level(ds_config)
     if BLOCK not in ds_config:
         missing = Problem(BLOCK, "missing; the config has no such block, so there is nothing to compress")

@@ -1,4 +1,4 @@
-"""Key paths into the block: how they are written and in which order they stand."""
+"""Key paths into the block: their notation and their order."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def show_value(value: Any) -> str:
 
 
 def document_order(block: Any, path: Path) -> tuple[int, ...]:
-    """A sort key that puts paths in the order of the document; a missing key sorts behind its siblings."""
+    """A sort key for paths in the order of the document; a missing key sorts after its siblings."""
     order: list[int] = []
     here = block
     for part in path:

@@ -1,4 +1,4 @@
-"""From an error of ``jsonschema`` to one line that says what is wrong, what was found and what is allowed."""
+"""Convert an error of ``jsonschema`` to one line that says what is wrong, what was found and what is allowed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TYPES: Mapping[str, str] = {
 
 
 def to_findings(error: ValidationError) -> Iterator[Finding]:
-    """The findings of one error; an object with three unknown keys is one error but three findings."""
+    """The findings for one error: an object with three unknown keys is one error but gives three findings."""
     path: Path = tuple(error.absolute_path)
     found: Any = error.instance
     node: Any = error.schema
@@ -62,7 +62,7 @@ def _unknown_keys(found: dict[str, Any], node: Mapping[str, Any], path: Path) ->
 
 
 def allowed_text(node: Mapping[str, Any]) -> str:
-    """What a schema allows, in words: ``an integer >= 1, or null``."""
+    """The values that a schema allows, in words: ``an integer >= 1, or null``."""
     node = resolve(node)
     if "x-allowed" in node:
         return str(node["x-allowed"])

@@ -1,4 +1,4 @@
-"""Patterns of module names: every one must be a regular expression."""
+"""Check patterns of module names, which must be regular expressions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["check_patterns"]
 
 
 def check_patterns(piece: type, holder: Any, path: Path, sound: Callable[..., bool]) -> Iterator[Finding]:
-    """Every pattern in ``holder``, keys of ``piece``, must be a regular expression, or ``*`` where that is allowed."""
+    """Findings for patterns in ``holder`` that are neither a regular expression nor an allowed ``*``."""
     for key in keys_of(piece) if isinstance(holder, Mapping) else ():
         if key.patterns is not None:
             for place, pattern in _patterns(holder.get(key.name), (*path, key.name)):
@@ -34,7 +34,7 @@ def _check(pattern: str, place: Path, allowed: Patterns) -> Iterator[Finding]:
 
 
 def _patterns(entries: Any, path: Path) -> Iterator[tuple[Path, Any]]:
-    """All patterns with their places, of a list of patterns or of lists of them."""
+    """All patterns with their paths, in a list of patterns or in lists of them."""
     for index, entry in enumerate(entries if isinstance(entries, list) else []):
         if isinstance(entry, list):
             yield from (((*path, index, inner), pattern) for inner, pattern in enumerate(entry))
@@ -55,7 +55,7 @@ def _regex_fault(pattern: str) -> str | None:
 
 
 def _glob_hint(pattern: str) -> str:
-    """Shell patterns such as ``*.dense`` are a common slip; ``.*`` is what they mean."""
+    """A hint for shell patterns such as ``*.dense``, a common mistake; ``.*`` is what they mean."""
     guess = re.sub(r"(?<![.\])])\*", ".*", pattern)
     usable = guess != pattern and _regex_fault(guess) is None
     return f"; did you mean {show_value(guess)}?" if usable else ""

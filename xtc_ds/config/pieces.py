@@ -1,4 +1,4 @@
-"""Bases of the dataclasses that describe a piece of the block."""
+"""Base classes of the dataclasses that describe sections and groups of the block."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["Group", "Piece", "module_patterns"]
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """A piece of the block without groups. Subclasses are frozen dataclasses whose fields are made by ``key``."""
+    """A section without groups. Subclasses are frozen dataclasses whose fields are made by ``key``."""
 
     def __getattr__(self, name: str) -> Any:
-        # The keys of the objects that the piece takes in are attributes of it, too.
+        # The keys of the objects from ``keys_from`` are attributes of this object, too.
         for taken in () if name.startswith("_") else other_pieces(type(self)):
             for other in self.__dict__.get(taken, ()):
                 if any(key.name == name for key in keys_of(type(other))):
@@ -28,22 +28,22 @@ class Piece:
 
     @classmethod
     def read(cls, written: Written) -> Self:
-        """The piece with the values that are written."""
+        """The object with the written values."""
         return cls(**written.values())
 
     @classmethod
     def check(cls, written: Written) -> Iterable[Finding]:
-        """What is wrong between keys that are each right by themselves."""
+        """Findings for keys that are valid individually but contradict each other."""
         return ()
 
     @classmethod
     def warn(cls, written: Written) -> Iterable[Finding]:
-        """What is remarkable, such as keys without effect, of a piece that is on."""
+        """Warnings, such as keys without effect, if the section is on."""
         return ()
 
 
 def module_patterns(of: str = "that the technique takes") -> Any:
-    """The key ``modules``; ``of`` says which modules ``"*"`` stands for."""
+    """The key ``modules``; ``of`` describes the modules that ``"*"`` selects."""
     return key(
         f'Regular expressions searched in the full module names; "*" stands for every module {of}. Each expression '
         "must match something, unless the group is optional.",
@@ -81,7 +81,7 @@ class Group(Piece):
 
     @classmethod
     def read(cls, written: Written) -> Self:
-        """The group with the values in force."""
+        """The group with its effective values."""
         return cls(**cls.label(written), **written.values())
 
     @classmethod
@@ -93,5 +93,5 @@ class Group(Piece):
 
     @classmethod
     def implied(cls, shared: Mapping[str, Any]) -> bool:
-        """Whether shared keys without any group are a group by themselves, over all modules."""
+        """Whether shared keys without any group form a group of their own, over all modules."""
         return False

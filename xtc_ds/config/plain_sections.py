@@ -1,4 +1,4 @@
-"""Sections without groups: settings that are always in force, and those with a switch."""
+"""Sections without groups: settings that always apply, and sections with an ``enabled`` switch."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ P = TypeVar("P", bound=Piece)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SettingsSection(Section[P], Generic[P]):
-    """Settings that are always in force; what is left out has its default."""
+    """Settings that always apply; missing keys have their defaults."""
 
     def schema(self) -> Node:
-        """An object of the keys of the piece."""
+        """An object with the keys of the piece."""
         return object_node(self.description, key_nodes(keys_of(self.piece)), [self.example], default={})
 
     def read(self, value: Mapping[str, Any]) -> P:
@@ -42,9 +42,9 @@ class SettingsSection(Section[P], Generic[P]):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SwitchedSection(Section[P | None], Generic[P]):
-    """Keys beside an ``enabled``; None while it is off.
+    """A section with keys and a switch ``enabled``; its parsed value is None if it is off.
 
-    must_say: whether ``enabled`` must be written in a section that is there.
+    must_say: whether ``enabled`` is required if the section is present.
     """
 
     must_say: bool = False
@@ -58,15 +58,15 @@ class SwitchedSection(Section[P | None], Generic[P]):
         return object_node(self.description, properties, [self.example], required=required, default=default)
 
     def read(self, value: Mapping[str, Any]) -> P | None:
-        """The piece, None while it is off."""
+        """The piece; None if it is off."""
         return cast(P, self.piece.read(_written(self, value))) if self.enabled(value) else None
 
     def errors(self, value: dict[str, Any], sound: Sound) -> Iterable[Finding]:
-        """Those of the piece, which is told whether it is on."""
+        """The errors of the piece, which is told whether it is on."""
         return self.piece.check(_written(self, value)) if sound(self.name) else ()
 
     def warnings(self, value: dict[str, Any], sound: Sound) -> Iterable[Finding]:
-        """Those of the piece while it is on."""
+        """The warnings of the piece if it is on."""
         return self.piece.warn(_written(self, value)) if sound(self.name) and self.enabled(value) else ()
 
 

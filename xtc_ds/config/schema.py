@@ -1,6 +1,6 @@
-"""The published contract: the JSON Schema of the block, assembled from the registered sections.
+"""The JSON Schema of the block, assembled from the registered sections.
 
-``schema.json`` beside this file is a copy of what the built-in sections give; a test compares them.
+``schema.json`` in this folder is a copy of the schema of the built-in sections; a test compares them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Choices = tuple[tuple[Any, ...], ...]
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of the value of ``compression_training``; a new copy per call."""
+    """The JSON Schema (draft 2020-12) for the value of ``compression_training``; a new copy per call."""
     return copy.deepcopy(_assembled(*_registered()))
 
 
@@ -45,7 +45,7 @@ def assemble(of: tuple[Section[Any], ...]) -> Node:
 
 
 def all_keys(of: tuple[Section[Any], ...] | None = None) -> Iterator[tuple[Section[Any], Key]]:
-    """Every key of every section, those of objects inside a section left out."""
+    """Every key of every section, except keys of nested objects."""
     for section in sections() if of is None else of:
         for key in keys_of(section.piece):
             yield section, key
@@ -57,7 +57,7 @@ def validator() -> Draft202012Validator:
 
 
 def resolve(node: Mapping[str, Any]) -> Mapping[str, Any]:
-    """``node`` itself, or what its ``$ref`` into ``$defs`` points at, with the keys beside ``$ref`` on top."""
+    """``node`` itself, or the target of its ``$ref`` into ``$defs``, overridden by the keywords beside ``$ref``."""
     if "$ref" not in node:
         return node
     target: Mapping[str, Any] = _assembled(*_registered())["$defs"][node["$ref"].rpartition("/")[2]]
@@ -76,12 +76,12 @@ def walk_properties(node: Mapping[str, Any] | None = None, prefix: str = "") -> 
 
 
 def places(technique: str | None) -> Mapping[str, str]:
-    """Each key of ``technique`` (or, for ``None``, of exactly one technique) and the place where it belongs."""
+    """Map each key of ``technique`` (for ``None``: each key of exactly one technique) to the place where it belongs."""
     return _places(technique, *_registered())
 
 
 def _registered() -> tuple[tuple[Section[Any], ...], Choices]:
-    """What the schema depends on: the sections, and keys and values that can grow by registration."""
+    """The inputs of the schema: the sections, and all keys and values that can be added by registration."""
     return sections(), tuple((key.name, *(key.choices() if key.choices is not None else ())) for _, key in all_keys())
 
 

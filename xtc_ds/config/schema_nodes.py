@@ -1,4 +1,4 @@
-"""The JSON Schema of single keys and of the objects that hold them."""
+"""Build the JSON Schema of single keys and of the objects that hold them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Node", "enabled_node", "key_node", "key_nodes", "object_node", "orde
 
 Node = dict[str, Any]
 
-# A reader meets what a key means before what it may hold.
+# The usual order of keywords: the meaning of a key before its allowed values.
 _ORDER = (
     "description", "type", "enum", "properties", "items", "minimum", "exclusiveMinimum", "maximum", "minItems",
     "minLength", "pattern", "additionalProperties", "required", "x-allowed", "default", "examples", "x-inherited",
@@ -26,14 +26,14 @@ _INHERITED = "Overrides the key of the same name in shared_parameters for this g
 
 
 def key_nodes(keys: Iterable[Key], inherited: bool = False) -> dict[str, Node]:
-    """Names and schemas of several keys."""
+    """Map the names of keys to their schemas."""
     return {key.name: key_node(key, inherited) for key in keys}
 
 
 def key_node(key: Key, inherited: bool = False) -> Node:
     """The schema of one key.
 
-    inherited: the key stands in a group and overrides the shared one, so that it has no default of its own there.
+    inherited: the key is in a group and overrides the shared one; there it has no default of its own.
     """
     node = _type_node(key.annotation, inherited)
     if key.choices is not None:
@@ -53,7 +53,7 @@ def key_node(key: Key, inherited: bool = False) -> Node:
 
 
 def enabled_node(title: str, required: bool = False) -> Node:
-    """The schema of the switch of what is called ``title``."""
+    """The schema of the ``enabled`` switch of ``title``."""
     node: Node = {"description": f"Switches {title} on.", "type": "boolean", "examples": [True]}
     return ordered(node if required else node | {"default": False})
 
@@ -66,7 +66,7 @@ def object_node(
     required: Iterable[str] = (),
     **more: Any,
 ) -> Node:
-    """The schema of an object that has no keys but ``properties``."""
+    """The schema of an object that allows only the keys in ``properties``."""
     node = {
         "description": description,
         "type": "object",
@@ -79,12 +79,12 @@ def object_node(
 
 
 def ordered(node: Node) -> Node:
-    """The same schema with its keywords in the usual order."""
+    """The schema with its keywords in the usual order."""
     return {word: node[word] for word in (*_ORDER, *(word for word in node if word not in _ORDER)) if word in node}
 
 
 def _type_node(annotation: Any, inherited: bool) -> Node:
-    """What follows from the annotation alone."""
+    """The part of the schema that follows from the annotation."""
     inner = without_none(annotation)
     if inner is type(None):
         return {"type": "null"}
@@ -105,7 +105,7 @@ def _type_node(annotation: Any, inherited: bool) -> Node:
 
 
 def _merged(node: Node, more: Mapping[str, Any]) -> Node:
-    """``more`` over ``node``; the schemas of items are merged likewise, and None takes a keyword away."""
+    """``node`` updated by ``more``; schemas of ``items`` are merged likewise, and None removes a keyword."""
     result = dict(node)
     for word, value in more.items():
         if value is None:

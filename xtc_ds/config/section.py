@@ -1,7 +1,7 @@
-"""The registry of the pieces that a ``compression_training`` block is made of.
+"""The registry of the sections of a ``compression_training`` block.
 
-A technique registers its piece where it is defined, in its ``config.py``; schema, checks, parsing, migration and
-documentation loop over what is registered and name none.
+A technique registers its section in its ``config.py``. Schema, checks, parsing, migration and documentation loop over
+the registered sections and do not name any.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ __all__ = ["Section", "Sound", "register_section", "sections"]
 
 T = TypeVar("T")
 S = TypeVar("S", bound="Section[Any]")
-# Whether nothing at, below or above a place breaks the schema.
+# Tells whether nothing at, below or above a place violates the schema.
 Sound = Callable[..., bool]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Section(ABC, Generic[T]):
-    """One key of the block. T is what the parsed config holds for it.
+    """One key of the block. T is the type of its parsed value.
 
-    name: the key. piece: the dataclass of its keys. title: what it is called in a sentence.
-    example: a value of the key. block_examples: whole blocks that show it among others.
-    old: whether DeepSpeed's compression library knew the key. aliases: what people call it elsewhere.
-    old_top_level: keys beside the block that once meant this section, and what to do about each.
-    migrate: mends an old block in place. migrate_top_level: moves old keys from beside the block into it, both given.
+    name: the key. piece: the dataclass of its keys. title: its name in a sentence.
+    example: an example value. block_examples: whole blocks that contain it.
+    old: whether DeepSpeed's compression library knew the key. aliases: other names for it.
+    old_top_level: top-level keys that once had the meaning of this section, and what to do about each.
+    migrate: updates an old block in place. migrate_top_level: moves old top-level keys of the config into the block.
     """
 
     name: str
@@ -52,25 +52,25 @@ class Section(ABC, Generic[T]):
     migrate: Callable[[dict[str, Any]], list[Note]] | None = None
     migrate_top_level: Callable[[dict[str, Any], dict[str, Any]], list[Note]] | None = None
 
-    # Where, below the section, "enabled" stands; None: the section is always in force.
+    # The path of "enabled" below the section; None: the section always applies.
     switch: ClassVar[Path | None] = None
 
     def of(self, config: CompressionConfig) -> T:
-        """The section of a parsed config."""
+        """This section of a parsed config."""
         return cast(T, config.section(self.name))
 
     def enabled(self, value: Any) -> bool:
-        """Whether the JSON ``value`` of the section switches it on; False where it cannot be told."""
+        """Whether the JSON ``value`` of the section enables it; False if that cannot be determined."""
         for part in self.switch or ():
             value = value.get(part) if isinstance(value, Mapping) else None
         return self.switch is not None and isinstance(value, Mapping) and value.get("enabled", False) is True
 
     def as_read(self, value: Any) -> Any:
-        """``value`` without what nobody reads, and so nobody checks."""
+        """``value`` without the parts that are never read, and therefore not checked."""
         return value
 
     def definitions(self) -> Mapping[str, Node]:
-        """What the schema of the section refers to by name."""
+        """The ``$defs`` to which the section's schema refers."""
         return {}
 
     @abstractmethod
@@ -79,15 +79,15 @@ class Section(ABC, Generic[T]):
 
     @abstractmethod
     def read(self, value: Mapping[str, Any]) -> T:
-        """The parsed section; ``value`` is checked JSON, empty where the section is absent."""
+        """Parse the section; ``value`` is checked JSON, an empty object if the section is absent."""
 
     @abstractmethod
     def errors(self, value: dict[str, Any], sound: Sound) -> Iterable[Finding]:
-        """What is wrong beyond the shape; only what is ``sound`` is looked at."""
+        """Errors that the schema cannot find; looks only at ``sound`` parts."""
 
     @abstractmethod
     def warnings(self, value: dict[str, Any], sound: Sound) -> Iterable[Finding]:
-        """What is remarkable in a section that is on; only what is ``sound`` is looked at."""
+        """Warnings for a section that is on; looks only at ``sound`` parts."""
 
 
 _SECTIONS: dict[str, Section[Any]] = {}
@@ -101,7 +101,7 @@ def register_section(section: S) -> S:
 
 
 def sections() -> tuple[Section[Any], ...]:
-    """All sections: the built-in ones in the order of their list, then those of others as they came."""
+    """All sections: the built-in ones in the order of their list, then others in the order of registration."""
     import_from_techniques("config")
     others = [name for name in _SECTIONS if name not in BUILT_IN_TECHNIQUES]
     return tuple(_SECTIONS[name] for name in (*BUILT_IN_TECHNIQUES, *others) if name in _SECTIONS)

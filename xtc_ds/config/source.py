@@ -1,4 +1,4 @@
-"""Reading a DeepSpeed config from wherever DeepSpeed takes it, and taking the block out."""
+"""Read a DeepSpeed config from any source that DeepSpeed accepts, and split off the block."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def read_config(source: str | os.PathLike[str] | Mapping[str, Any]) -> dict[str,
 
 
 def split_config(ds_config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Take the block out: (deep copy without ``compression_training``, the block or ``None``).
+    """Split off the block: (deep copy without ``compression_training``, the block or ``None``).
 
-    A block that is not an object is handed out as it is; the validation refuses it.
+    A block that is not an object is returned unchanged; the validation refuses it.
     """
     if not isinstance(ds_config, Mapping):
         raise ConfigError(f"the DeepSpeed config is a {type(ds_config).__name__}; allowed: a dict")
@@ -51,7 +51,7 @@ def split_config(ds_config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
 
 
 def source_name(source: object) -> str:
-    """What messages call ``source``: the path of a file, or a few words for the rest."""
+    """The name of ``source`` in messages: the path of a file, or a few words for other sources."""
     if isinstance(source, str | os.PathLike):
         text = os.fsdecode(source)
         return "base64 config" if _decode_base64(text) is not None and not _exists(text) else text
@@ -105,7 +105,7 @@ def _near_file(source: str) -> str:
 
 
 class _DuplicateKeyError(Exception):
-    """A key that stands twice in one object; DeepSpeed refuses these as well."""
+    """A key that occurs twice in one object; DeepSpeed refuses these as well."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -118,13 +118,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _number(text: str) -> float:
-    """A number as HJSON reads it, and so DeepSpeed: 5e8 and 1.0 are whole numbers."""
+    """A number as HJSON, and therefore DeepSpeed, reads it: 5e8 and 1.0 are integers."""
     value = float(text)
     return int(value) if abs(value) < 1e10 and value == int(value) else value
 
 
 def _parse(text: str, name: str) -> Any:
-    """Strict JSON first (fast, and its messages are the better ones), then HJSON with its comments."""
+    """Try strict JSON first (faster, with better messages), then HJSON with its comments."""
     if not text.strip():
         raise ConfigError([Problem(name, "the file is empty; allowed: a JSON object")])
     try:

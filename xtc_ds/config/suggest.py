@@ -1,4 +1,4 @@
-"""Did-you-mean: the valid key or value nearest to what was written."""
+"""Suggestions for typos: the valid key or value closest to the written one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from xtc_ds.config.schema import all_keys
 
 __all__ = ["nearest", "nearest_key", "nearest_value"]
 
-# Abbreviations of types, whichever key they stand at.
+# Abbreviations of dtypes, for all keys.
 _DTYPES: Mapping[str, str] = {"fp32": "float32", "fp16": "float16", "half": "float16", "bf16": "bfloat16"}
 
 
@@ -18,7 +18,7 @@ def _fold(word: str) -> str:
 
 
 def nearest(word: str, valid: Iterable[str], cutoff: float = 0.7) -> str | None:
-    """The entry of ``valid`` nearest to ``word``, blind to case, ``-`` and ``_``; ``None`` if none is near."""
+    """The entry of ``valid`` closest to ``word``, ignoring case, ``-`` and ``_``; ``None`` if none is close."""
     folded: dict[str, str] = {}
     for entry in valid:
         folded.setdefault(_fold(entry), entry)
@@ -27,7 +27,7 @@ def nearest(word: str, valid: Iterable[str], cutoff: float = 0.7) -> str | None:
 
 
 def nearest_key(word: str, valid: list[str], elsewhere: Mapping[str, str]) -> str | None:
-    """What the unknown key ``word`` was probably meant to be.
+    """The key that was probably meant by the unknown key ``word``.
 
     ``valid`` are the keys allowed at this place; ``elsewhere`` maps each key that the schema knows
     in this technique to the dotted place where it belongs (for keys put one level too high or too low).
@@ -57,7 +57,7 @@ def nearest_value(word: str, valid: list[str]) -> str | None:
 
 
 def _aliases() -> dict[str, set[str]]:
-    """What people call each section and key elsewhere; consulted where nothing is spelled nearly the same."""
+    """Other names for each section and key; used if no key has a similar spelling."""
     found: dict[str, set[str]] = {"different_groups": {"groups"}}
     for section, key in all_keys():
         found.setdefault(section.name, set()).update(section.aliases)

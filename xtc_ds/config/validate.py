@@ -1,4 +1,4 @@
-"""All problems of a block at once: its JSON types, its shape, and what its keys mean together."""
+"""Find all problems of a block at once: JSON types, shape, and contradictions between keys."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["Checked", "check_block", "examine", "parse_block"]
 
 @dataclass(frozen=True)
 class Checked:
-    """A block after its one validation: its JSON, and the problems in the order of the document."""
+    """The result of validating a block: its JSON, and the problems in the order of the document."""
 
     block: dict[str, Any]
     errors: list[Problem]
     warnings: list[Problem]
 
     def parsed(self) -> CompressionConfig:
-        """The block as dataclasses; only for one without errors."""
+        """The block as dataclasses; requires a block without errors."""
         assert not self.errors
         found = {section.name: section.read(self.block.get(section.name, {})) for section in sections()}
         return CompressionConfig(parsed=found, warnings=tuple(self.warnings), raw=self.block)
@@ -69,7 +69,7 @@ def examine(block: object) -> Checked:
 
 
 def _check_meaning(block: dict[str, Any], faulty: list[Path]) -> tuple[list[Finding], list[Finding]]:
-    """(errors, warnings) between keys. Parts with a fault of shape in ``faulty`` are passed over."""
+    """(errors, warnings) about combinations of keys. Parts whose shape is wrong (``faulty``) are skipped."""
 
     def sound(*path: str | int) -> bool:
         return not any(place[: len(path)] == path or path[: len(place)] == place for place in faulty)
@@ -86,7 +86,7 @@ def _check_meaning(block: dict[str, Any], faulty: list[Path]) -> tuple[list[Find
 
 
 def _switched_off(block: dict[str, Any]) -> Iterator[Finding]:
-    """Sections that are off only because ``enabled`` was left out, and blocks in which everything is off."""
+    """Warnings for sections that are off only because ``enabled`` is missing, and for blocks in which all are off."""
     for section in sections():
         holder, path = block.get(section.name, {}), (section.name, *(section.switch or ()))
         for part in section.switch or ():
@@ -103,7 +103,7 @@ def _schema_findings(block: Any) -> Iterable[Finding]:
 
 
 def _reduce(findings: Iterable[Finding]) -> list[Finding]:
-    """One finding per place, the wrong type before all others; no "missing" for a key that was only misspelt."""
+    """One finding per place, wrong types first; drops "missing" findings for keys that are only misspelt."""
     first: dict[Path, str] = {}
     for path, message in findings:
         if path not in first or message.startswith("wrong type"):

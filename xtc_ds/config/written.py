@@ -1,4 +1,4 @@
-"""What a piece of the block says: its values in force, and where each of them stands."""
+"""The effective values of a section or group, and the places where they are written."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _NOTHING: Mapping[str, Any] = {}
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """The keys of a plain piece, or those of one group over the shared ones. Their shapes fit the schema.
+    """The keys of a section without groups, or those of one group over the shared ones. Their shapes fit the schema.
 
     piece: the dataclass that describes the keys.
-    name: of the group; None for a plain piece, and for a group that shared keys alone make.
-    home, own: place and keys of the piece itself, or of a group's ``params``.
-    above, shared: place and keys of ``shared_parameters``. beside: the keys beside ``params``.
-    enabled: whether the piece is switched on.
+    name: name of the group; None for a section without groups, and for a group formed by the shared keys alone.
+    home, own: path and keys of the section, or of a group's ``params``.
+    above, shared: path and keys of ``shared_parameters``. beside: the keys beside ``params``.
+    enabled: whether the section is on.
     whole: whether the keys of ``beside`` fit the schema, too.
     """
 
@@ -42,24 +42,24 @@ class Written:
         return any(key in level for level in (self.own, self.shared, self.beside))
 
     def __getitem__(self, key: str) -> Any:
-        """The value in force as its annotation says: the written one, else the default, else None."""
+        """The effective value in its annotated type: the written one, else the default, else None."""
         described = self._key(key)
         if key in self:
             return from_json(self.json(key), described.annotation)
         return None if described.default is MISSING else described.default
 
     def json(self, key: str) -> Any:
-        """The value in force as JSON, None where nothing is written. An object of a group adds to the shared one."""
+        """The effective value as JSON, None if none is written. An object in a group is merged over the shared one."""
         if key in self.own and isinstance(self.own[key], Mapping):
             return {**self.shared.get(key, _NOTHING), **self.own[key]}
         return next((level[key] for level in (self.own, self.beside, self.shared) if key in level), None)
 
     def shown(self, key: str) -> str:
-        """The value in force, for a message."""
+        """The effective value, for a message."""
         return show_value(self.json(key) if key in self else self[key])
 
     def place(self, key: str, inner: str | None = None) -> Path:
-        """Where the value in force stands, or that of ``inner`` in the object ``key``."""
+        """The path of the key that sets the effective value, or that of ``inner`` in the object ``key``."""
         if inner is not None:
             return (*(self.home if inner in self.own.get(key, _NOTHING) else self.above), key, inner)
         if key in self.beside:
@@ -67,7 +67,7 @@ class Written:
         return (*(self.home if key in self.own or not self.above else self.above), key)
 
     def values(self) -> dict[str, Any]:
-        """The fields of the piece that are written, in their annotated type, with the objects that it takes in."""
+        """The written fields in their annotated types, and the objects for fields made by ``keys_from``."""
         others = other_pieces(self.piece)
         taken = {key.name for pieces in others.values() for piece in pieces for key in keys_of(piece)}
         own = {key.name: self[key.name] for key in keys_of(self.piece) if key.name in self and key.name not in taken}

@@ -1,4 +1,4 @@
-"""From a config of DeepSpeed's own compression library to one that means the same here, with a note per change."""
+"""Convert a config of DeepSpeed's own compression library to an equivalent one for xtc_ds, with a note per change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small questions about an old block; values of the wrong type are left for the validation to report."""
+"""Helpers to read an old block. They ignore values of the wrong type, which the validation reports later."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["enabled", "groups_of", "is_new", "mapping", "shared_of"]
 
 
 def mapping(holder: Any, key: str) -> dict[str, Any]:
-    """``holder[key]`` if that is an object; else an empty one that stands for it."""
+    """``holder[key]`` if it is an object; else a new empty dict."""
     found = holder.get(key) if isinstance(holder, dict) else None
     return found if isinstance(found, dict) else {}
 
@@ -35,7 +35,7 @@ def groups_of(block: dict[str, Any], technique: str) -> Iterator[tuple[str, dict
 
 
 def is_new(block: dict[str, Any]) -> bool:
-    """Whether a block holds a key that the old library did not know, so that it was written for this one."""
+    """Whether a block holds a key that the old library did not know, and was therefore written for xtc_ds."""
     old = {key.name for section, key in all_keys() if section.old and key.old is not None}
     new = {key.name for section, key in all_keys() if section.old} - old
     return _holds(block, new | {section.name for section in sections() if not section.old})

@@ -1,4 +1,4 @@
-"""What all techniques with groups have in common: shared keys that won, defaults that the documentation had wrong."""
+"""Migration steps for all techniques with groups: shared keys that took precedence, and wrongly documented defaults."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["migrate_groups"]
 
 
 def migrate_groups(section: Section[Any], block: dict[str, Any]) -> list[Note]:
-    """Write out what the old code took for a technique that is on; ``block`` is changed in place."""
+    """Write out the values that the old code used, if the technique is on; ``block`` is changed in place."""
     if not isinstance(section, GroupedSection) or not section.old or not enabled(block, section.name):
         return []
     return _defaults(section, block) + _overrides(section, block) + _modules(section.name, block)
@@ -39,7 +39,7 @@ def _defaults(section: GroupedSection[Any], block: dict[str, Any]) -> list[Note]
 
 
 def _overrides(section: GroupedSection[Any], block: dict[str, Any]) -> list[Note]:
-    """Keys in a group's params lost against the shared ones and their defaults; here they would win."""
+    """Handle params of a group that the old code overrode by shared keys or their defaults; in xtc_ds params win."""
     shared = shared_of(block, section.name)
     ignored = {key.name: key for key in section.keys("both") if key.old is not None and key.old.group_ignored}
     notes = []
@@ -65,7 +65,7 @@ def _modules(technique: str, block: dict[str, Any]) -> list[Note]:
 
 
 def _taken(key: Key) -> Any:
-    """What the old code took where the key was left out; None where it had no default."""
+    """The value that the old code used for a missing key; None if it had no default."""
     assert key.old is not None
     taken = key.default if key.old.default is UNSAID else key.old.default
     return None if taken is MISSING else to_json(taken)

@@ -1,4 +1,4 @@
-"""One remark of a migration."""
+"""A note on one change of a migration."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Action = Literal["changed", "written out", "removed", "added", "same key", "left
 
 @dataclass(frozen=True)
 class Note:
-    """What happened to one key.
+    """What the migration did with one key.
 
-    ``action`` is what was done to it: changed, written out (a default that the documentation gave otherwise),
-    removed, added, same key (nothing was done, but it means more or something else now), left (not ours, but
-    DeepSpeed will refuse it), or warning (of the validation of the new config).
+    ``action``: changed, written out (a default that the documentation gave differently), removed, added, same key
+    (unchanged, but it means more or something else now), left (not a key of xtc_ds, but DeepSpeed will refuse it), or
+    warning (from the validation of the new config).
     """
 
     action: Action

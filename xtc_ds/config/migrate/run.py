@@ -1,4 +1,4 @@
-"""A whole migration: every step on a copy, and the validation of the result."""
+"""Run a whole migration: all steps on a copy, then the validation of the result."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ __all__ = ["Migration", "migrate_config"]
 
 @dataclass(frozen=True)
 class Migration:
-    """The new DeepSpeed config, which passes the validation, and what changed on the way."""
+    """The new, valid DeepSpeed config and the notes on all changes."""
 
     config: dict[str, Any]
     notes: tuple[Note, ...]
 
 
 def migrate_config(old: Mapping[str, Any], skip: Collection[str] = ()) -> Migration:
-    """Turn a DeepSpeed config with an old block into one that trains the same here; ``old`` is not changed.
+    """Convert a DeepSpeed config with an old block to one that trains the same with xtc_ds; ``old`` is not changed.
 
-    skip: sections that are left as they are, such as "kd", which otherwise gets the distillation that scripts used to
-        hold where the old examples distilled.
+    skip: sections to leave unchanged. For example, without "kd" in it, a ``kd`` block is added where the old examples
+        had distillation code in their scripts.
 
     Raises :class:`~xtc_ds.errors.ConfigError` if there is nothing to migrate, or with every problem of the new config.
     """
@@ -60,7 +60,7 @@ def migrate_config(old: Mapping[str, Any], skip: Collection[str] = ()) -> Migrat
 
 
 def _steps(block: dict[str, Any], skip: Collection[str]) -> list[Note]:
-    """What all techniques with groups have in common, then each section for itself, those with groups first."""
+    """First the steps for all techniques with groups, then those of each section, sections with groups first."""
     taken = [section for section in sections() if section.name not in skip]
     notes = [found for section in taken for found in migrate_groups(section, block)]
     for section in sorted(taken, key=lambda section: not isinstance(section, GroupedSection)):

@@ -1,4 +1,4 @@
-"""Placeholders of config templates, which a script was meant to fill in."""
+"""Find placeholders in config templates that a script was meant to fill in."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _PLACEHOLDER = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|\$\{?\w+\}?|\{\{.*\}\}
 def check_placeholders(text: str, name: str) -> None:
     """Raise :class:`~xtc_ds.errors.ConfigError` with the line of each placeholder, such as ``FP16_ENABLE``.
 
-    Only what stands without quotes where a value must stand counts, and only if ``text`` is no JSON: HJSON would
-    take it for a string.
+    Only unquoted words in the place of a value count, and only if ``text`` is not JSON: HJSON would read them as
+    strings.
     """
     try:
         json.loads(text)

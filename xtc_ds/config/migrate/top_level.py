@@ -1,4 +1,4 @@
-"""Keys beside the block that current DeepSpeed refuses."""
+"""Top-level keys that current DeepSpeed refuses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from xtc_ds.config.migrate.note import Note
 
 __all__ = ["note_rejected"]
 
-# What DeepSpeed 0.19.8 raises an error for, apart from what belongs to compression.
+# Keys for which DeepSpeed 0.19.8 raises an error, apart from those for compression.
 _REJECTED = (
     "nebula",
     "amp",
@@ -24,7 +24,7 @@ _REJECTED_ZERO = ("mics_shard_size", "mics_hierarchical_params_gather", "zeropp_
 
 
 def note_rejected(config: dict[str, Any]) -> list[Note]:
-    """A note for each key that has nothing to do with compression but stops DeepSpeed; none is touched."""
+    """A note for each key that is unrelated to compression but stops DeepSpeed; the keys are not changed."""
     zero = mapping(config, "zero_optimization")
     places = [key for key in _REJECTED if key in config]
     places += [f"zero_optimization.{key}" for key in _REJECTED_ZERO if key in zero]

@@ -1,4 +1,4 @@
-"""Writing the new config: whole or not at all, and over nothing that is there."""
+"""Write the new config atomically, without overwriting an existing file."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["config_text", "write_config"]
 
 
 def config_text(config: dict[str, Any]) -> str:
-    """The config as a JSON file holds it."""
+    """The config as the text of a JSON file."""
     text = json.dumps(config, indent=2, ensure_ascii=False)
     try:
         text.encode()
-    except UnicodeEncodeError:  # half a surrogate pair, which only an escape can hold
+    except UnicodeEncodeError:  # half of a surrogate pair, which can be written only as an escape sequence
         text = json.dumps(config, indent=2)
     return text + "\n"
 
 
 def write_config(config: dict[str, Any], new: str | os.PathLike[str], old: str = "", force: bool = False) -> None:
-    """Write ``config`` to ``new`` in one step.
+    """Write ``config`` to ``new``, atomically.
 
     Raises :class:`~xtc_ds.errors.ConfigError` if ``new`` is the file ``old``, if it exists (unless ``force``), or
     if it cannot be written.
