@@ -49,7 +49,7 @@ class CompressionConfig:
         return tuple(section.name for section in sections() if section.enabled(self.raw.get(section.name)))
 
     def with_keys(self, name: str, **keys: Any) -> CompressionConfig:
-        """A copy with new values for ``keys`` of a section without groups; the values must be equal in JSON and Python."""
+        """A copy with other values for ``keys`` of a section without groups, of the same JSON and Python type."""
         changed = dataclasses.replace(self.parsed[name], **keys)
         raw = {**self.raw, name: {**self.raw.get(name, {}), **keys}}
         return dataclasses.replace(self, parsed={**self.parsed, name: changed}, raw=raw)
