@@ -1,7 +1,7 @@
 """The launcher: compresses a model on a task, end to end (``xtc-ds train``, ``launcher/train.py``).
 
-It uses the library's public API alone. The names below are what a new task, or a script around the launcher, needs.
-Importing them loads neither torch nor transformers, so that mistakes in the flags are told at once.
+It uses only the library's public API. The names below are those that a new task, or a script around the launcher,
+needs. Importing them loads neither torch nor transformers, so that mistakes in the flags are reported at once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``deepspeed --module xtc_ds.launcher ...``: what ``deepspeed launcher/train.py ...`` is in a checkout."""
+"""``deepspeed --module xtc_ds.launcher ...``, the equivalent of ``deepspeed launcher/train.py ...`` in a checkout."""
 
 from xtc_ds.launcher.train import run_and_exit
 

@@ -1,4 +1,4 @@
-"""The command line; flags have the names of Hugging Face's ``run_glue.py`` where it has such a flag."""
+"""The command line; flags have the names of those of Hugging Face's ``run_glue.py``, where it has them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DESCRIPTION = (
 
 
 class _Parser(argparse.ArgumentParser):
-    """Prints on rank 0 only, because every rank parses the same command line."""
+    """Prints only on rank 0, because every rank parses the same command line."""
 
     def error(self, message: str) -> NoReturn:
         if int(os.environ.get("RANK", "0")):
@@ -46,7 +46,7 @@ def parse_arguments(argv: Sequence[str] | None = None, prog: str = "train.py") -
 
 
 def add_task_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> None:
-    """Flags of the task that the command line names; an unknown task is reported later, like its data."""
+    """Add the flags of the task on the command line; an unknown task is reported later, like errors in its data."""
     first = _Parser(prog=parser.prog, add_help=False, allow_abbrev=False)
     first.add_argument("--task_name", default=parser.get_default("task_name"))
     name = first.parse_known_args(argv)[0].task_name
@@ -58,7 +58,7 @@ def add_task_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None) 
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of every run; a task may have more."""
+    """Add the flags of every run; a task may add more."""
     add = parser.add_argument_group("what").add_argument
     what = "DeepSpeed config with the block: a file, or the name of one that comes with the package, such as xtc_1bit"
     add("--ds_config", "--deepspeed_config", required=True, metavar="FILE", help=what)

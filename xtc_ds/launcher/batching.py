@@ -1,7 +1,7 @@
-"""Which examples form a batch: grouped by length for training, in order for evaluation, split over the ranks.
+"""Form batches of examples: grouped by length for training, in order for evaluation, split over the ranks.
 
-Words used below: an example is one row; a micro-batch is what one rank feeds forward at once; a global
-batch is what one optimizer step consumes: micro-batch size x accumulation steps x world size.
+Terms used below: an example is one row; a micro-batch is what one rank feeds forward at once; a global batch is what
+one optimizer step consumes: micro-batch size x accumulation steps x world size.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ class LengthGroupedBatchSampler(Sampler[list[int]]):
 
     An epoch is a permutation drawn from ``seed`` and ``epoch``. Within windows of ``window`` global batches
     the examples are sorted by length, so that a batch holds examples of similar length, and the batches of a
-    window are shuffled. The sequence of global batches depends on nothing else than the lengths, the seed,
-    the epoch, the window and the global batch size: any world size trains on the same batches in the same
-    order. Each is cut into micro-batches, accumulation step by accumulation step and rank by rank.
+    window are shuffled. The sequence of global batches depends only on the lengths, the seed, the epoch, the
+    window and the global batch size: training uses the same batches in the same order for any world size. Each
+    batch is split into micro-batches, accumulation step by accumulation step and rank by rank.
 
-    Other epochs and seeds bring other examples together. Within a single window only examples of equal length
-    change places: there, if all lengths differ, epochs differ in the order of their batches alone.
+    Other epochs and seeds combine the examples differently. Within a single window only examples of equal length
+    are permuted; if all lengths differ there, epochs differ only in the order of their batches.
 
-    Every example occurs once in an epoch. When the global batch size does not divide their number, the
-    permutation is continued from its own start until it does (fewer than one global batch of examples
-    occur again), so that all ranks make equally many, equally large steps.
+    Every example occurs once in an epoch. If the global batch size does not divide their number, the permutation
+    is repeated from its start to fill the last batch (fewer than one global batch of examples occur again), so that
+    all ranks make the same number of steps of the same size.
     """
 
     def __init__(
@@ -74,9 +74,9 @@ class LengthGroupedBatchSampler(Sampler[list[int]]):
         self.epoch, self._skip = epoch, 0
 
     def start_at(self, step: int) -> None:
-        """Go to the batch that follows ``step`` optimizer steps, without loading those before it.
+        """Continue after ``step`` optimizer steps, without loading the batches before.
 
-        Sets the epoch; the next iteration leaves out its first batches, later ones are whole.
+        Sets the epoch; the next iteration skips the epoch's first batches, later iterations are complete.
         """
         self.epoch, self._skip = divmod(step, self.steps_per_epoch)
 
@@ -111,15 +111,15 @@ class EvalBatch:
 
 
 def eval_shard(count: int, world_size: int = 1, rank: int = 0) -> range:
-    """Return this rank's examples: contiguous, and over all ranks each of ``count`` exactly once."""
+    """Return this rank's examples: a contiguous range; each of ``count`` examples belongs to exactly one rank."""
     return range(count * rank // world_size, count * (rank + 1) // world_size)
 
 
 def eval_batches(count: int, batch_size: int, world_size: int = 1, rank: int = 0) -> list[EvalBatch]:
     """Cut this rank's shard into batches.
 
-    Every rank gets equally many, because under ZeRO-3 each forward is a collective: a rank whose shard is
-    used up repeats example 0 with ``keep`` 0.
+    Every rank gets the same number of batches, because under ZeRO-3 each forward is a collective: a rank whose
+    shard is used up repeats example 0 with ``keep`` 0.
     """
     shard = list(eval_shard(count, world_size, rank))
     most = max(len(eval_shard(count, world_size, other)) for other in range(world_size))

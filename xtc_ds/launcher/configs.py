@@ -17,10 +17,10 @@ def shipped_configs() -> dict[str, Path]:
 
 
 def find_config(given: str) -> str:
-    """The file that a command line means: the one of that name, else the shipped config of that name.
+    """The path for a config given on the command line: an existing file, else the shipped config of that name.
 
-    A shipped config is called ``json_configs/xtc_1bit.json``, ``xtc_1bit.json`` or ``xtc_1bit``, so that commands
-    work in any folder. Anything else is returned as it is.
+    A shipped config may be given as ``json_configs/xtc_1bit.json``, ``xtc_1bit.json`` or ``xtc_1bit``, so that commands
+    work in any folder. Any other name is returned unchanged.
     """
     path = Path(given)
     if not path.exists() and path.parent in (Path(), Path(_FOLDER)) and path.suffix in ("", ".json"):

@@ -1,4 +1,4 @@
-"""Filling in the values that a DeepSpeed config leaves to the training script."""
+"""Fill in the values that a DeepSpeed config leaves to the training script."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MICRO = "train_micro_batch_size_per_gpu"
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """micro: examples a rank feeds forward at once; accumulation: forwards to an optimizer step."""
+    """micro: examples that a rank feeds forward at once; accumulation: forward passes per optimizer step."""
 
     micro: int
     accumulation: int
@@ -28,11 +28,11 @@ class BatchPlan:
 
 
 def plan_batches(config: dict[str, Any], micro_flag: int | None, world_size: int) -> BatchPlan:
-    """Batch sizes from the config's three keys and the flag, as DeepSpeed relates them.
+    """The batch sizes from the config's three keys and the flag, by DeepSpeed's equation.
 
     ``train_batch_size = train_micro_batch_size_per_gpu * gradient_accumulation_steps * world_size``; keys
     that are absent or "auto" follow from the others, and the flag takes precedence over the config's micro
-    batch. Raises ConfigError where they contradict each other.
+    batch. Raises ConfigError if they contradict each other.
     """
     total = _given(config, "train_batch_size")
     micro = _given(config, _MICRO)
@@ -52,7 +52,7 @@ def plan_batches(config: dict[str, Any], micro_flag: int | None, world_size: int
 
 
 def check_rates(config: dict[str, Any], *flags: float | None) -> None:
-    """Raises ConfigError if the config's optimizer fixes another learning rate than a flag."""
+    """Raise ConfigError if the config's optimizer sets another learning rate than a flag."""
     rate = _params(config, "optimizer").get("lr", "auto")
     for flag in flags:
         if flag is not None and rate != "auto" and rate != flag:
@@ -63,7 +63,7 @@ def check_rates(config: dict[str, Any], *flags: float | None) -> None:
 def fill_config(
     config: dict[str, Any], batches: BatchPlan, rate: float, steps: int, warmup: int, weight_decay: float
 ) -> dict[str, Any]:
-    """A copy with batch sizes set and every "auto" replaced; in the ZeRO block DeepSpeed's own default takes its place.
+    """A copy with batch sizes set and every "auto" replaced, in the ZeRO block by DeepSpeed's own default.
 
     Raises ConfigError for an "auto" that has no meaning.
     """
@@ -101,7 +101,7 @@ def fill_config(
 
 
 def check_deepspeed(config: dict[str, Any]) -> None:
-    """Have DeepSpeed parse a filled config. Raises ConfigError with everything it complains about."""
+    """Let DeepSpeed parse a filled config. Raises ConfigError with all its complaints."""
     import torch
     from deepspeed.runtime import lr_schedules
     from deepspeed.runtime.config import DEEPSPEED_OPTIMIZERS, DeepSpeedConfig
@@ -115,7 +115,7 @@ def check_deepspeed(config: dict[str, Any]) -> None:
         problems.append(Problem("scheduler.type", f"no scheduler of DeepSpeed or torch is called {kind!r}"))
     try:
         DeepSpeedConfig(copy.deepcopy(config))
-    except Exception as error:  # pydantic's, assertions and others: all are about the config
+    except Exception as error:  # pydantic errors, assertions and others: all are about the config
         details = getattr(error, "errors", None)
         if callable(details):
             problems += [Problem(".".join(map(str, part["loc"])) or "config", part["msg"]) for part in details()]

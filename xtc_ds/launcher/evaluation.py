@@ -1,4 +1,4 @@
-"""Predictions and scores of a model over the evaluation splits, spread over the ranks."""
+"""Predictions and scores of a model on the evaluation splits, distributed over the ranks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def predict_all(
 ) -> npt.NDArray[Any]:
     """``predict(model, batch)`` for every example in order, (examples, ...), the same on all ranks; floats as float32.
 
-    count: only the first so many examples. Where batches have different widths (tokens), the second axis is padded
+    count: use only the first ``count`` examples. If batches have different widths (tokens), the second axis is padded
     with -100.
     """
     pieces = []

@@ -20,19 +20,19 @@ from xtc_ds.launcher.verify import verify_in_fresh_process
 
 __all__ = ["finish", "logits_of"]
 
-# Same code, same weights, same inputs: any difference comes from the order of sums.
+# Code, weights and inputs are the same, so any difference comes from the order of summation.
 _TOLERANCE = 1e-3
 # If predictions are not logits, models are compared by the logits of this many examples of each split.
 _CHECKED_EXAMPLES = 32
 
 
 def predict_dev(state: RunState, model: Any, device: torch.device) -> Predictions:
-    """What the task scores, for every evaluation split."""
+    """The predictions that the task scores, for every evaluation split."""
     return _predict(state, state.task.predict, model, device, {name: len(data) for name, data in state.dev.items()})
 
 
 def _logits(state: RunState, model: Any, device: torch.device, predictions: Predictions) -> Predictions:
-    """The logits by which models are compared: the predictions, if they are logits, else those of a few examples."""
+    """The logits to compare models: the predictions if they are logits, else the logits of a few examples."""
     return predictions if state.task.predicts_logits else _predict(state, logits_of, model, device, _checked(state))
 
 

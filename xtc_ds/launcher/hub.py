@@ -1,4 +1,4 @@
-"""Not waiting for a Hugging Face hub that cannot be reached: its clients retry for half a minute."""
+"""Avoid waiting for an unreachable Hugging Face hub, whose clients retry for half a minute."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TIMEOUT_SECONDS = 5.0
 
 @contextmanager
 def offline_unless_reachable() -> Iterator[None]:
-    """Without a network, let ``datasets`` look only into its cache."""
+    """Context manager: if the hub is unreachable, ``datasets`` uses only its cache."""
     import datasets.config
     import huggingface_hub.constants
 
@@ -36,7 +36,7 @@ def offline_unless_reachable() -> Iterator[None]:
 
 
 def look_in_the_cache_if_offline(model: str) -> None:
-    """Without a network, make transformers look for the hub id ``model`` in the local cache alone."""
+    """If the hub is unreachable, make transformers look for the hub id ``model`` only in the local cache."""
     import huggingface_hub.constants as settings
 
     if not Path(model).expanduser().exists() and not _reachable(settings.ENDPOINT):

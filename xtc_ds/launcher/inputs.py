@@ -1,4 +1,4 @@
-"""Checks of all that needs neither model nor data; without slow imports, so that mistakes are reported at once."""
+"""Checks that need neither model nor data, without slow imports, so that mistakes are reported at once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _FREE = (
 
 @dataclass(frozen=True)
 class Inputs:
-    """ds_config: without the block; settings: what must be the same when the run is resumed."""
+    """ds_config: config without the block; settings: values that must be equal when the run is resumed."""
 
     ds_config: dict[str, Any]
     block: CompressionConfig
@@ -53,7 +53,7 @@ def check_inputs(arguments: argparse.Namespace) -> Inputs:
     fill_config(ds_config, batches, 1e-4, 1, 0, arguments.weight_decay)
     settings = {key: value for key, value in vars(arguments).items() if key not in _FREE}
     settings |= {"task_name": task.name, "world_size": world, "ds_config": ds_config, "block": dict(block.raw)}
-    settings = json.loads(json.dumps(settings, default=_json_value))  # as the run's folder gives them back
+    settings = json.loads(json.dumps(settings, default=_json_value))  # in the form stored in the run's folder
     folder = choose_folder(
         arguments.output_dir,
         f"{task.name}-{Path(arguments.ds_config).stem[:80]}",

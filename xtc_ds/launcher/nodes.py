@@ -1,6 +1,6 @@
-"""Starting on several nodes: all processes start, or all stop with the same error.
+"""Start on several nodes: either all processes start, or all stop with the same error.
 
-No runner stops the other nodes when the processes of one node end, so the processes compare notes first.
+No runner stops the other nodes if the processes of one node end, so the processes exchange their errors first.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def leads_its_node() -> bool:
 def meet(problem: str | None = None) -> None:
     """Create the process group and, on several nodes, check that every process can start.
 
-    problem: why this one cannot. On one node nobody waits to hear it, for the runner ends all processes with
-    the first. Raises EngineError if another process cannot begin, or if they do not find each other.
+    problem: why this process cannot start. On a single node it is not exchanged, because the runner ends all processes
+    when the first one ends. Raises EngineError if another process cannot start, or if they cannot connect.
     """
     if problem is not None and (_tried or not _several()):
         return
@@ -50,8 +50,8 @@ def _start_processes() -> None:
     import deepspeed
     import torch
 
-    # DeepSpeed's shared-memory reductions are compiled at their first use, for a minute, or not at all where
-    # there is no compiler; gloo's are always there. It only concerns CPUs.
+    # DeepSpeed's shared-memory reductions are compiled at their first use, which takes a minute, or fails without a
+    # compiler; gloo's are always available. This only concerns CPUs.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     try:
         deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)

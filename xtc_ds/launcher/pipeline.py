@@ -36,7 +36,7 @@ _TEACHER_EPOCHS, _TEACHER_RATE = 1.0, 1e-4
 
 
 def run(arguments: argparse.Namespace, inputs: Inputs | None = None) -> dict[str, Any]:
-    """Do the whole run and return what ``results.json`` holds.
+    """Do the whole run and return the content of ``results.json``.
 
     Raises an XtcError for bad input before anything is written or trained.
     """
@@ -85,7 +85,7 @@ def _teacher(state: RunState) -> Any:
         engine.destroy()
         on_rank_zero(lambda: _save_dense(state, whole))
     if not (folder.teacher / "config.json").is_file():
-        return whole.requires_grad_(False).eval()  # another node wrote it, into a folder that is not shared
+        return whole.requires_grad_(False).eval()  # another node wrote it to a folder that is not shared
     return models.load_teacher_for(str(folder.teacher), state.task, state.tokenizer)
 
 
@@ -133,12 +133,12 @@ def _student(state: RunState, teacher: nn.Module) -> tuple[xtc_ds.CompressionPla
 
 
 def _initialize(function: Callable[..., Any], **arguments: Any) -> Any:
-    """The engine. Raises ConfigError if DeepSpeed cannot train with this config on this machine."""
+    """Build the engine. Raises ConfigError if DeepSpeed cannot train with this config on this machine."""
     try:
         engine, *_ = function(**arguments)
     except (XtcError, MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # of many kinds: an optimizer's parameter, a type the device lacks, ...
+    except Exception as error:  # many types: an unknown optimizer parameter, a dtype that the device lacks, ...
         raise ConfigError(f"DeepSpeed cannot start with this config: {error or type(error).__name__}") from error
     return engine
 

@@ -1,4 +1,4 @@
-"""Progress of long work, on rank 0 only: a live bar in a terminal, a line every 15 seconds elsewhere."""
+"""Show the progress of long work, on rank 0 only: a live bar in a terminal, otherwise a line every 15 seconds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LINE_SECONDS = 15.0
 
 
 class _TwoLines(Progress):
-    """The bar, and below it a line that may be as wide as the terminal."""
+    """The bar with a line below it that may be as wide as the terminal."""
 
     below = ""
 
@@ -29,7 +29,7 @@ class _TwoLines(Progress):
 class TrainingProgress:
     """Steps done, figures of the last step, and the time left.
 
-    console: where to show it; None shows nothing (all ranks but the first).
+    console: where to show it; None shows nothing (on all ranks but the first).
     """
 
     def __init__(self, console: Console | None, title: str, total: int, done: int = 0) -> None:
@@ -62,7 +62,7 @@ class TrainingProgress:
             self._bar.stop()
 
     def update(self, figures: str, pace: str) -> None:
-        """One more step is done. figures: losses and bits; pace: rate and speed."""
+        """Report one more finished step. figures: losses and bits; pace: learning rate and speed."""
         self.done += 1
         if self._bar:
             self._bar.below = figures

@@ -1,4 +1,4 @@
-"""What a run leaves behind: ``results.json`` and a table."""
+"""The results of a run: ``results.json`` and a table."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def versions() -> dict[str, str]:
 
 
 def write_json(file: Path, content: dict[str, Any]) -> None:
-    """Write the whole file or leave it as it was."""
+    """Write the file atomically."""
     write_whole_text(file, json.dumps(content, indent=2) + "\n")
 
 
 class LossCurve:
-    """``losses.csv``: the loss of every optimizer step, written as soon as it is known.
+    """``losses.csv``: the loss of every optimizer step, written immediately.
 
-    start: the step that a resumed run begins after; the rows up to it stay.
+    start: the last step before a resumed run; rows up to it are kept.
     """
 
     def __init__(self, file: Path, start: int) -> None:

@@ -1,4 +1,4 @@
-"""The output folder of a run: checked before anything is computed, and never overwritten by accident."""
+"""The output folder of a run: checked before anything is computed, and never overwritten accidentally."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MARKER = "run.json"
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where the parts of a run lie."""
+    """The paths of the parts of a run."""
 
     path: Path
 
@@ -35,7 +35,7 @@ class RunFolder:
 
     @property
     def logits(self) -> Path:
-        """The teacher's logits, where the config caches them and names no folder."""
+        """The teacher's logits, if the config caches them and names no folder."""
         return self.path / "logits"
 
     @property
@@ -54,13 +54,13 @@ class RunFolder:
         return self.path / "losses.csv"
 
     def begin(self, settings: dict[str, Any], resume: bool) -> None:
-        """Create the folder and write down the run's settings; an earlier run is deleted unless it is resumed.
+        """Create the folder and save the run's settings; an earlier run is deleted unless it is resumed.
 
-        Raises DataError if it cannot be written.
+        Raises DataError if the folder cannot be written.
         """
         try:
             if not resume:
-                # The results first: a folder without them cannot be mistaken for a finished run.
+                # Delete the results first: a folder without them cannot be mistaken for a finished run.
                 self.results.unlink(missing_ok=True)
                 self.losses.unlink(missing_ok=True)
                 for folder in (self.checkpoints, self.packed, self.teacher, self.logits):
@@ -89,10 +89,10 @@ def choose_folder(
     overwrite: bool,
     teacher: str | None = None,
 ) -> RunFolder:
-    """The folder of this run; nothing is written yet.
+    """Choose the folder of this run; nothing is written yet.
 
-    Raises DataError where it holds something that the run would overwrite (``teacher`` too) or nothing to
-    resume, and where it could not be written.
+    Raises DataError if it holds something that the run would overwrite (also ``teacher``), if there is nothing to
+    resume, and if it cannot be written.
     """
     if wanted is None:
         if resume or overwrite:

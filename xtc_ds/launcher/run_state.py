@@ -1,4 +1,4 @@
-"""What the phases of a run share."""
+"""The state that the phases of a run share."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = ["RunState"]
 
 @dataclass
 class RunState:
-    """Everything that the phases share.
+    """The state that the phases of a run share.
 
-    model: what the teacher's training starts from, or the teacher itself if ``teacher`` names one;
-    begun: whether the folder is made.
+    model: the model from which the teacher is fine-tuned, or the teacher itself if ``teacher`` names one;
+    begun: whether the folder has been created.
     """
 
     arguments: argparse.Namespace
@@ -42,7 +42,7 @@ class RunState:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Measure a phase."""
+        """Context manager that measures the time of a phase."""
         began = time.monotonic()
         yield
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 2)
@@ -64,5 +64,5 @@ class RunState:
         )
 
     def collator(self) -> Collator:
-        """Pads for this model and task."""
+        """The collator that pads for this model and task."""
         return self.task.collator(self.tokenizer, self.model)

@@ -1,4 +1,4 @@
-"""Reading data and model, and rehearsing the compression: all that can go wrong before anything is written."""
+"""Read data and model and rehearse the compression: everything that can fail before anything is written."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PIPE_WIDTH = 140
 
 
 def set_up(arguments: argparse.Namespace, inputs: Inputs) -> RunState:
-    """Read data and model and rehearse the compression. Raises an XtcError for whatever does not fit."""
+    """Read data and model and rehearse the compression. Raises an XtcError for anything that does not fit."""
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     disable_progress_bar()
     leader = int(os.environ.get("RANK", "0")) == 0
@@ -69,7 +69,7 @@ def set_up(arguments: argparse.Namespace, inputs: Inputs) -> RunState:
 
 
 def _named_teacher(arguments: argparse.Namespace, block: xtc_ds.CompressionConfig) -> str | None:
-    """The kd block's teacher; "self" is the fine-tuned model that the student starts from anyway."""
+    """The kd block's teacher; "self" is the fine-tuned model, from which the student is initialized anyway."""
     named: str | None = block.kd.teacher if block.kd else None
     if named in (None, "self"):
         return None
@@ -82,7 +82,7 @@ def _named_teacher(arguments: argparse.Namespace, block: xtc_ds.CompressionConfi
 
 
 def rehearse_without_weights(config: Any, task: Task, block: xtc_ds.CompressionConfig) -> None:
-    """Plan and check the compression of models that have no weights yet. Raises what ``initialize`` would."""
+    """Plan and check the compression of models without weights. Raises the errors that ``initialize`` would raise."""
     student, teacher = models.meta_model(config, task), models.meta_model(config, task)
     xtc_ds.rehearse(student, block, teacher if block.kd is not None else None)
 

@@ -1,4 +1,4 @@
-"""Environment variables of ``torch.distributed`` for processes that were started by ``srun``."""
+"""Set the environment variables of ``torch.distributed`` for processes started by ``srun``."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def take_slurm_ranks() -> None:
 def from_slurm(environment: Mapping[str, str]) -> dict[str, str]:
     """``RANK``, ``WORLD_SIZE`` and so on from the variables of a Slurm job step; empty outside of such a step.
 
-    The master is the step's first host, and its port follows from the job's number; a MASTER_ADDR or
-    MASTER_PORT in the environment goes first. A batch script itself is no step, nor is it one of its tasks.
+    The master is the step's first host, and its port is derived from the job id; MASTER_ADDR and MASTER_PORT in the
+    environment take precedence. A batch script itself is not a job step, nor one of its tasks.
     """
     tasks = environment.get("SLURM_STEP_NUM_TASKS", "1")
     if "RANK" in environment or tasks == "1" or "SLURM_PROCID" not in environment:

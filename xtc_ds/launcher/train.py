@@ -1,8 +1,8 @@
 """The command line of the launcher: checks, messages, exit codes. Also ``python -m xtc_ds.launcher``.
 
-Fine-tunes a teacher (or takes one), shows the plan, trains the compressed student by distillation, scores
-it as it will be shipped, writes the packed checkpoint and reloads it in a fresh process. In a process that no
-runner started it is a run of one process.
+Fine-tunes a teacher (or uses a given one), shows the plan, trains the compressed student by distillation, scores the
+frozen model, writes the packed checkpoint and reloads it in a fresh process. A process that was not started by a
+runner trains alone.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import NoReturn
 
 __all__ = ["main", "run_and_exit"]
 
-# Read when torch loads OpenMP: on shared cores, threads that spin while they wait stop the others' work.
+# OpenMP reads this when torch loads it: on shared cores, threads that spin while waiting slow the others down.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# A report and a progress bar of transformers' own for each load are noise here.
+# Suppress transformers' report and progress bar for each load.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -27,7 +27,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 def main(argv: Sequence[str] | None = None, prog: str = "train.py") -> int:
     """Run and return the exit code: 0; 1 after one clear message; 130 when interrupted.
 
-    argv: the flags, by default those of the process; prog: what messages call the program.
+    argv: the flags, by default those of the process; prog: the program name in messages.
     """
     from xtc_ds.errors import XtcError
     from xtc_ds.launcher.arguments import parse_arguments
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "train.py") -> int:
                 _quiet(prog, leader)
             from xtc_ds.launcher.inputs import check_inputs
 
-            # Before the slow imports: most mistakes are told at once.
+            # Check before the slow imports, so that most mistakes are reported at once.
             inputs = check_inputs(arguments)
             _be_one_process()
             from xtc_ds.launcher.pipeline import run
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "train.py") -> int:
             run(arguments, inputs)
     except (XtcError, OSError, MemoryError) as error:
         problem = str(error) or type(error).__name__
-        # What a user got wrong every rank of a node finds, and one tells; the rest may happen to any alone.
+        # All ranks of a node find user errors, so one prints them; other errors may happen on a single rank.
         if leads_its_node() or not isinstance(error, XtcError):
             _tell(prog, problem)
         meet(problem)
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "train.py") -> int:
 
 
 def run_and_exit(argv: Sequence[str] | None = None, prog: str = "train.py") -> NoReturn:
-    """``main``, and the end of this process."""
+    """Run ``main`` and end the process with its exit code."""
     _leave(main(argv, prog))
 
 
@@ -76,7 +76,7 @@ def _tell(prog: str, message: str) -> None:
 
 
 def _quiet(prog: str, leader: bool) -> None:
-    """Leave only our own warnings, as plain lines of rank 0."""
+    """Silence all warnings but our own, which are printed as plain lines on rank 0."""
     warnings.simplefilter("ignore")
     if leader:
         warnings.filterwarnings("default", category=UserWarning, module=r"xtc_ds\b")
@@ -84,7 +84,7 @@ def _quiet(prog: str, leader: bool) -> None:
 
 
 def _be_one_process() -> None:
-    """Give ``torch.distributed`` what a runner would, if there is none."""
+    """Set the variables that a runner would set for ``torch.distributed``, if there is no runner."""
     if "RANK" in os.environ:
         return
     with socket.socket() as probe:
@@ -97,7 +97,7 @@ def _leave(code: int) -> NoReturn:
     torch = sys.modules.get("torch")
     if torch is not None and torch.distributed.is_initialized():
         if code:
-            # Closing would wait for ranks that are gone, and being closed by the interpreter may end in an abort.
+            # Closing the process group would wait for ranks that ended; leaving it to the interpreter may end in an abort.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)

@@ -1,4 +1,4 @@
-"""The training loop, the same for teacher and student."""
+"""The training loop of teacher and student."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SPEED_STEPS = 20
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """rate: peak learning rate; warmup: steps in which it rises; then it falls linearly to 0 at ``steps``."""
+    """rate: peak learning rate, reached after ``warmup`` steps; then it falls linearly to 0 at ``steps``."""
 
     title: str
     steps: int
@@ -47,7 +47,7 @@ def total_steps(max_steps: int | None, epochs: float, steps_per_epoch: int) -> i
 
 
 def build_optimizer(model: Any, options: TrainOptions, config: dict[str, Any]) -> dict[str, Any]:
-    """Arguments for ``initialize``: optimizer and scheduler, unless the config has its own."""
+    """Optimizer and scheduler as arguments for ``initialize``, unless the config defines them."""
     groups = no_decay_groups(model, options.weight_decay)
     arguments: dict[str, Any] = {"model_parameters": groups}
     if not config.get("optimizer"):
@@ -69,9 +69,9 @@ def _linear(step: int, options: TrainOptions) -> float:
 
 @dataclass
 class TrainingLoop:
-    """Trains an engine on the sampler's epochs until ``options.steps`` optimizer steps are done.
+    """Trains an engine on the sampler's epochs for ``options.steps`` optimizer steps.
 
-    losses: of every optimizer step, the mean over its examples on all ranks.
+    losses: the loss of every optimizer step, averaged over its examples on all ranks.
     """
 
     engine: Any
@@ -92,7 +92,7 @@ class TrainingLoop:
         with TrainingProgress(self.console, self.options.title, self.options.steps, start) as progress:
             while step < self.options.steps:
                 micro_losses: list[torch.Tensor] = []
-                data: Any = self.data  # a map-style dataset, though not a subclass of torch's
+                data: Any = self.data  # a map-style dataset, but not a subclass of torch's
                 loader = DataLoader(data, batch_sampler=self.sampler, collate_fn=self.collate)
                 for batch in loader:
                     completes_a_step = self.engine.is_gradient_accumulation_boundary()
@@ -113,7 +113,7 @@ class TrainingLoop:
     def _micro_step(
         self, batch: Mapping[str, torch.Tensor], step: int, micro_losses: list[torch.Tensor], completes_a_step: bool
     ) -> None:
-        # The dropout masks depend on the step alone, so that a resumed run draws the same ones as an uninterrupted run.
+        # Dropout masks depend only on the step, so that a resumed run draws the same ones as an uninterrupted run.
         draw = (self.options.seed * 1_000_003 + step) * 4099 + len(micro_losses)
         torch.manual_seed((draw * world_size() + rank()) % 2**63)
         loss = self.engine(**self._on_device(batch)).loss
@@ -124,7 +124,7 @@ class TrainingLoop:
         self.engine.step()
 
     def _on_device(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The batch where the model is; floats (the labels of a regression) in the model's dtype."""
+        """The batch on the model's device; floats (labels of a regression) in the model's dtype."""
         dtype = next(self.engine.module.parameters()).dtype
         return {
             name: tensor.to(self.engine.device, dtype if tensor.is_floating_point() else tensor.dtype)

@@ -28,8 +28,8 @@ def verify_in_fresh_process(
 ) -> dict[str, float]:
     """``max_logit_difference`` and ``load_seconds``, measured in a new Python process.
 
-    auto_class: of ``transformers``, loads the folder; batches: inputs as tensors; logits: what the frozen model gave
-    for them, (examples, ...), padded with -100 where batches differ in width. Raises ExportError if the process fails.
+    auto_class: the ``transformers`` class that loads the folder; batches: inputs as tensors; logits: those of the
+    frozen model, (examples, ...), padded with -100 if batches differ in width. Raises ExportError if the process fails.
     """
     import torch
     from safetensors.torch import save_file
@@ -38,7 +38,7 @@ def verify_in_fresh_process(
         tensors = {f"{i}/{name}": t.contiguous() for i, batch in enumerate(batches) for name, t in batch.items()}
         file = Path(scratch) / "inputs.safetensors"
         save_file({**tensors, "logits": torch.from_numpy(np.ascontiguousarray(logits))}, file)
-        # Without the variables of the process group, or the child would wait for other ranks.
+        # Remove the variables of the process group, or the child would wait for other ranks.
         environment = {k: v for k, v in os.environ.items() if k not in _RANK_VARIABLES}
         package = Path(xtc_ds.__file__).resolve().parent
         places = [str(package.parent), environment.get("PYTHONPATH", "")]

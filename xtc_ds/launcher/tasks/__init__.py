@@ -1,6 +1,6 @@
-"""The launcher's tasks: the contract (``base``), the registry, and the tasks that come with the package.
+"""The launcher's tasks: the interface (``base``), the registry, and the built-in tasks.
 
-A new task is one module that calls ``register_task``, named in the imports below.
+A new task is one module that calls ``register_task`` and is imported below.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""The contract of a task: everything that the launcher asks about data, model and scores.
+"""The interface of a task: everything that the launcher needs to know about data, model and scores.
 
 A task is one object, registered once (``register_task``). The launcher calls its methods in this order:
 
 1. ``add_arguments``: the task's own command-line flags, if it has any;
 2. ``load``: the rows of the training split and of one or more evaluation splits;
-3. ``model_config`` and ``auto_class``: which model, with how many outputs, and what they are called;
+3. ``model_config`` and ``auto_class``: the model, its number of outputs and their names;
 4. ``encode``: rows to tokens; ``collator``: tokens to padded batches;
-5. ``predict``: what the model says about a batch; ``score``: metrics of all predictions.
+5. ``predict``: the model's predictions for a batch; ``score``: metrics of all predictions.
 
 This module imports neither torch nor transformers, so that a mistyped task name is reported at once.
 """
@@ -43,9 +43,9 @@ class Rows(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DataOptions:
-    """What the user said about the data.
+    """The user's options for the data.
 
-    data_dir: the folder of ``--data_dir``, or None; flags: the values of the flags that the task itself added.
+    data_dir: the folder given by ``--data_dir``, or None; flags: the values of the flags that the task added.
     """
 
     data_dir: Path | None = None
@@ -56,7 +56,7 @@ class DataOptions:
 class TaskData:
     """A loaded task.
 
-    task: the task, completed by what only the data can tell (label names of a user's own file, for example).
+    task: the task, completed by values that only the data contain (label names of a user's own file, for example).
     dev: one or more evaluation splits by name. With more than one, metric names are prefixed by the split's name.
     """
 
@@ -66,14 +66,14 @@ class TaskData:
 
 
 class Task(ABC):
-    """What to learn, from which data, and how to score it.
+    """What is learned, from which data, and how it is scored.
 
     name: as ``--task_name`` takes it; without hyphens, in lower case.
-    headline: the name of the one metric by which models are compared (and checkpoints will be chosen).
+    headline: the name of the one metric by which models are compared.
     greater_is_better: whether a larger headline metric is better; False for a loss or a perplexity.
     auto_class: name of the ``transformers`` auto class that builds and loads the model.
-    predicts_logits: whether ``predict`` returns the model's logits. If not, the launcher runs the model once more on
-        a few examples where it compares models by their logits (after freezing, and after reloading the file).
+    predicts_logits: whether ``predict`` returns the model's logits. If not, the launcher computes the logits of a few
+        examples separately to compare models (after freezing, and after reloading the file).
     """
 
     name: str
@@ -83,14 +83,14 @@ class Task(ABC):
     predicts_logits: bool = True
 
     def add_arguments(self, group: argparse._ArgumentGroup) -> None:  # noqa: B027 - most tasks have no flags
-        """Add the task's own flags to the command line; their values come back as ``DataOptions.flags``."""
+        """Add the task's own flags to the command line; their values are returned in ``DataOptions.flags``."""
 
     @abstractmethod
     def load(self, options: DataOptions) -> TaskData:
         """Read all rows. Raises ``DataError`` for data that are missing, malformed or empty."""
 
     def model_config(self) -> dict[str, Any]:
-        """What the task fixes in the model's config: ``num_labels``, ``id2label``, ``problem_type``, ..."""
+        """The values that the task sets in the model's config: ``num_labels``, ``id2label``, ``problem_type``, ..."""
         return {}
 
     def check_teacher(self, name: str, config: Any) -> None:  # noqa: B027 - not every task has labels
@@ -102,34 +102,34 @@ class Task(ABC):
 
     @abstractmethod
     def collator(self, tokenizer: Any, model: Any) -> Collator:
-        """What turns encoded examples into a batch. Raises ``DataError`` if the tokenizer cannot pad."""
+        """The function that makes a batch of encoded examples. Raises ``DataError`` if the tokenizer cannot pad."""
 
     def predict(self, model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """What ``score`` needs of each example, [B, ...]; by default the logits.
+        """The predictions that ``score`` needs, [B, ...]; by default the logits.
 
         model: the engine in training, the frozen or the reloaded model; batch: from the collator, on its device. Under
-        ZeRO-3 every forward is a collective, so all ranks have to run equally many.
+        ZeRO-3 every forward is a collective, so all ranks have to run the same number of batches.
         """
         return logits_of(model, batch)
 
     @abstractmethod
     def score(self, predictions: npt.NDArray[Any], data: EncodedDataset) -> dict[str, float]:
-        """Every metric by name, ``headline`` among them.
+        """All metrics by name, including ``headline``.
 
-        predictions: of all examples of ``data`` in order, [N, ...]; where batches had different widths, the second
-        axis is padded with -100. Raises ``DataError`` for values that cannot be scored (NaN).
+        predictions: for all examples of ``data`` in order, [N, ...]; if batches had different widths, the second axis
+        is padded with -100. Raises ``DataError`` for values that cannot be scored (NaN).
         """
 
     def format_score(self, metric: str, value: float) -> str:
-        """How a score is shown; by default in percent."""
+        """Format a score for display; by default in percent."""
         return f"{100 * value:.1f}"
 
 
 def logits_of(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """What a model gives for a batch, whose labels it does not see: ``logits``, [B, ...].
+    """The model's outputs for a batch without its labels: ``logits``, [B, ...].
 
-    Several outputs of that kind (``start_logits`` and ``end_logits``) are stacked on a new last axis; a model without a
-    head gives its first output.
+    Several logits outputs (``start_logits`` and ``end_logits``) are stacked on a new last axis; for a model without a
+    head, its first output is returned.
     """
     import torch
 

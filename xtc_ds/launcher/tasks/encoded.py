@@ -11,8 +11,8 @@ __all__ = ["EncodedDataset"]
 class EncodedDataset:
     """Tokenised examples, column by column: a map-style dataset for torch's ``DataLoader``.
 
-    columns: ``input_ids`` and whatever else the collator takes (``token_type_ids``, ``labels``, ...), all of the
-    same number of rows.
+    columns: ``input_ids`` and all other inputs of the collator (``token_type_ids``, ``labels``, ...), all with the same
+    number of rows.
     """
 
     def __init__(self, columns: Mapping[str, Sequence[Any]]) -> None:

@@ -11,7 +11,7 @@ __all__ = ["TASKS", "GlueTask"]
 
 
 class GlueTask(TextTask):
-    """``keys`` are the hub's column names; where the files have others, ``glue_files.LAYOUTS`` says so."""
+    """``keys`` are the column names on the hub; ``glue_files.LAYOUTS`` has those of the files, if they differ."""
 
     def load(self, options: DataOptions) -> TaskData:
         """Read ``data_dir``, or without one the hub's copy. ``dev`` is one split; for MNLI two: matched, mismatched."""

@@ -28,12 +28,11 @@ _MAX_SCORE = 5.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
-    """Where a task's files keep what.
+    """The columns of a task's files.
 
-    ``texts`` and ``label`` are header names. A file without a header has ``columns`` instead, the names
-    given here to its positions. ``values`` maps what stands in the label column to class indices; None
-    means a score from 0 to 5. ``broken_rows`` is the fraction of rows that may be malformed and are then
-    skipped with a warning.
+    ``texts`` and ``label`` are names in the header. For a file without a header, ``columns`` gives names to its
+    columns. ``values`` maps the entries of the label column to class indices; None means a score from 0 to 5.
+    ``broken_rows`` is the fraction of rows that may be malformed and are then skipped with a warning.
     """
 
     folder: str

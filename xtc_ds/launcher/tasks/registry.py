@@ -1,7 +1,7 @@
-"""Which tasks there are, and one call that loads any of them.
+"""The registry of tasks, and a function that loads a task by name.
 
-Tasks of other packages join through ``register_task``, or through an entry point of the group ``xtc_ds.tasks`` that
-names a ``Task`` object, or a function that registers tasks when it is called::
+Other packages add tasks by ``register_task``, or by an entry point in the group ``xtc_ds.tasks`` that names a
+``Task`` object, or a function that registers tasks when it is called::
 
     [project.entry-points."xtc_ds.tasks"]
     headlines = "my_package.tasks:HEADLINES"
@@ -32,14 +32,14 @@ _searched: set[str] = set()
 
 
 def register_task(task: Task) -> None:
-    """Make a task known by its name. Raises ``DataError`` if another task has that name."""
+    """Register a task under its name. Raises ``DataError`` if another task has that name."""
     known = _tasks.setdefault(_key(task.name), task)
     if known is not task:
         raise DataError(f"a task called {task.name!r} is registered already, as a {type(known).__name__}")
 
 
 def unregister_task(name: str) -> None:
-    """Forget a task; nothing happens if there is none of that name."""
+    """Remove a task from the registry; no-op if there is none of that name."""
     _tasks.pop(_key(name), None)
 
 
@@ -98,17 +98,17 @@ def _key(name: str) -> str:
 
 
 def _search_entry_points(wanted: str | None = None) -> None:
-    """Load what other packages bring, each entry point once.
+    """Load the tasks of other packages, each entry point once.
 
-    One that fails is an error if it is what the user asked for, else a warning: a broken package must not stop runs
-    that do without it.
+    A failing entry point is an error if the user asked for its task, otherwise a warning: a broken package must not
+    stop runs that do not need it.
     """
     for entry in entry_points(group=ENTRY_POINTS):
         if entry.value in _searched:
             continue
         try:
             _load(entry)
-        except Exception as error:  # whatever another package raises when it is imported
+        except Exception as error:  # another package may raise anything when it is imported
             text = f"the task entry point {entry.name!r} ({entry.value}) cannot be loaded: {error}"
             if _key(entry.name) == wanted:
                 raise DataError(text) from error

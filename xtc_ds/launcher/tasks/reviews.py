@@ -1,22 +1,22 @@
-"""The embedded task: review sentences from a small grammar, labels exact by construction.
+"""The built-in demo task: review sentences from a small grammar, with labels that are exact by construction.
 
-A review is one clause or two. A clause says something of a subject, ``the soup was very tasty``, and has
+A review has one or two clauses. A clause is a statement about a subject, ``the soup was very tasty``, and has
 a score, positive for praise:
 
 - the adjective gives the sign;
-- the strength is 2, with ``very`` and its like 3, with ``slightly`` and its like 1;
-- a negation (``not``, ``hardly``, ``never``) turns the sign and makes the strength 2, because ``not very
+- the strength is 2, or 3 with words such as ``very``, or 1 with words such as ``slightly``;
+- a negation (``not``, ``hardly``, ``never``) inverts the sign and sets the strength to 2, because ``not very
   tasty`` is no stronger than ``not tasty``.
 
-The label is the sign of the whole:
+The label is the sign of the score of the whole review:
 
 - one clause: its score;
 - contrast (``X, but Y``; ``X, yet Y``; ``although X, Y``; ``Y, although X``): the clauses have opposite
-  signs and Y, after the ``but`` or outside the ``although``, wins, however weak it is;
+  signs, and that of Y, after the ``but`` or outside the ``although``, is the label, however weak it is;
 - ``X and Y``: the sum of both scores, which is never 0.
 
-Openers and closers (``for the price``, ``never mind the hype:``) mean nothing; some hold a negation that
-applies to no clause. Everything is symmetric in the sign, so that no single word tells the label.
+Openers and closers (``for the price``, ``never mind the hype:``) have no effect; some contain a negation that
+applies to no clause. Everything is symmetric in the sign, so that no single word predicts the label.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Review:
 
 
 class ReviewsTask(TextTask):
-    """The embedded task: always the same sentences, and no files."""
+    """The built-in demo task: always the same sentences, without files."""
 
     def load(self, options: DataOptions) -> TaskData:
         """Generate the sentences. Raises ``DataError`` if the user named a data folder."""
@@ -99,7 +99,7 @@ def generate(
     held_out = frozenset(pair for pair in _all_pairs() if dice.chance(_HELD_OUT))
     used: set[str] = set()
     train = [_new(dice, row % 2, held_out, False, used) for row in range(train_size)]
-    # The label alternates with the row and the unseen pair with every second row, so all four cases are as many.
+    # The label alternates by row and the unseen pair by every second row, so that all four cases are equally frequent.
     dev = [_new(dice, row % 2, held_out, row // 2 % 2 == 1, used) for row in range(dev_size)]
     return train, dev
 
@@ -181,7 +181,7 @@ def _split(reviews: Sequence[Review]) -> Split:
 
 
 class _Dice:
-    """Draws from ``random.Random.random`` alone: the one method whose numbers Python promises to keep."""
+    """Draws only with ``random.Random.random``, the one method with guaranteed results in all Python versions."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed).random

@@ -41,10 +41,10 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class TextTask(Task):
-    """A label for one or two texts; a subclass says in ``load`` where the rows (``Split``) come from.
+    """A label for one or two texts; subclasses define in ``load`` where the rows (``Split``) come from.
 
-    ``keys`` are the names of its one or two text columns, ``labels`` the class names in the order of the
-    class indices (empty for regression) and ``metrics`` every reported metric, ``headline`` among them.
+    ``keys``: names of the one or two text columns. ``labels``: class names in the order of the class indices (empty for
+    regression). ``metrics``: all reported metrics, including ``headline``.
     """
 
     name: str
@@ -80,7 +80,7 @@ class TextTask(Task):
         }
 
     def check_teacher(self, name: str, config: Any) -> None:
-        """Raises TeacherError if the classes of the fine-tuned model are not the task's, in its order."""
+        """Raise TeacherError if the classes of the fine-tuned model are not the task's, in the same order."""
         if config.num_labels != self.num_labels:
             raise TeacherError(
                 f"teacher '{name}' has {config.num_labels} labels, the task {self.name} {self.num_labels}; "
@@ -113,11 +113,10 @@ class TextTask(Task):
 
 
 def encode(tokenizer: Any, split: Split, max_seq_length: int = 128) -> EncodedDataset:
-    """Tokenise a split, cutting to ``max_seq_length`` tokens (and never over the tokenizer's own limit).
+    """Tokenize a split, truncated to ``max_seq_length`` tokens (and to the tokenizer's own limit).
 
-    Columns: ``input_ids``, ``token_type_ids`` where the tokenizer has them, and ``labels``. A pair that is too long
-    loses tokens of its longer text first. Raises ``DataError`` when no token of text would fit, or a text has no
-    tokens.
+    Columns: ``input_ids``, ``token_type_ids`` if the tokenizer has them, and ``labels``. A pair that is too long is
+    truncated in its longer text first. Raises ``DataError`` if no token of text would fit, or if a text has no tokens.
     """
     pair = split.texts_b is not None
     limit = min(max_seq_length, tokenizer.model_max_length)
