@@ -97,7 +97,7 @@ def _leave(code: int) -> NoReturn:
     torch = sys.modules.get("torch")
     if torch is not None and torch.distributed.is_initialized():
         if code:
-            # Closing the process group would wait for ranks that ended; leaving it to the interpreter may end in an abort.
+            # Closing the group would wait for ranks that ended; leaving it to the interpreter may end in an abort.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
