@@ -1,4 +1,4 @@
-"""The command line; flags have the names of those of Hugging Face's ``run_glue.py``, where it has them."""
+"""The command line. Flags that Hugging Face's ``run_glue.py`` has, too, have the same names as there."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def download(name: str, keys: tuple[str, ...], num_labels: int | None) -> tuple[
     try:
         with offline_unless_reachable():
             loaded: Any = datasets.load_dataset(HUB_DATASET, name)
-    except Exception as error:  # whatever goes wrong in there, the user's way out is the same
+    except Exception as error:  # the user's way out is the same for any error in there
         reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
         raise DataError(f"task {name!r} could not be loaded from the hub ({reason}); {remedy}") from error
     splits = _DEV_MNLI if name == "mnli" else _DEV

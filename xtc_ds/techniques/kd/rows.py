@@ -54,7 +54,7 @@ class DistillationRow(Row):
 
     @property
     def table_title(self) -> str:
-        """A table of its own."""
+        """The title of the distillation table."""
         return f"Distillation from {self.teacher}"
 
     def table_cells(self) -> Mapping[str, str]:

@@ -26,6 +26,7 @@ def head_norms(w_OI: Tensor, heads: int) -> Tensor:
 def channel_norms(w_OIhw: Tensor) -> Tensor:
     """L1 norm of the kernels of every output channel, (O, 1, 1, 1).
 
-    DeepSpeed calls a matrix norm over three dimensions, which raises in every torch version; this is what it means.
+    DeepSpeed calls a matrix norm over three dimensions, which raises in every torch version; this sum is the intended
+    value.
     """
     return w_OIhw.abs().sum(dim=(1, 2, 3), keepdim=True)
