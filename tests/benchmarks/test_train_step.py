@@ -13,6 +13,7 @@ from benchmarks.common.processes import ROOT
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_cases_take_their_steps_in_turn(tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
     done = subprocess.run(
