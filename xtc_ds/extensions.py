@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -22,6 +24,7 @@ __all__ = [
     "TECHNIQUE_ENTRY_POINTS",
     "entry_points_of",
     "import_from_techniques",
+    "named_if_broken",
     "register_entry_points",
 ]
 
@@ -51,6 +54,16 @@ def entry_points_of(group: str) -> tuple[EntryPoint, ...]:
     return tuple(_all_entry_points().select(group=group))
 
 
+@contextmanager
+def named_if_broken(entry: EntryPoint, group: str) -> Iterator[None]:
+    """Turns an error while ``entry`` is imported into a ConfigError that names it."""
+    try:
+        yield
+    except (ImportError, AttributeError) as error:
+        place = f"the entry point {entry.name} = {entry.value} ({group})"
+        raise ConfigError(f"{place} cannot be imported: {error}; mend or uninstall that package") from error
+
+
 @cache
 def import_from_techniques(module: str) -> None:
     """Import the submodule ``module`` of every technique package that has it, so that it registers its definitions.
@@ -61,11 +74,8 @@ def import_from_techniques(module: str) -> None:
     for name in BUILT_IN_TECHNIQUES:
         _import_part(f"xtc_ds.techniques.{name}", module)
     for entry in entry_points_of(TECHNIQUE_ENTRY_POINTS):
-        try:
+        with named_if_broken(entry, TECHNIQUE_ENTRY_POINTS):
             _import_part(entry.value, module)
-        except ImportError as error:
-            place = f"the entry point {entry.name} = {entry.value} ({TECHNIQUE_ENTRY_POINTS})"
-            raise ConfigError(f"{place} cannot be imported: {error}; mend or uninstall that package") from error
 
 
 def _import_part(package: str, module: str) -> None:
@@ -81,9 +91,6 @@ def register_entry_points(group: str) -> None:
     Raises ConfigError, which names the entry point, if one cannot be imported.
     """
     for entry in entry_points_of(group):
-        try:
+        with named_if_broken(entry, group):
             register = entry.load()
-        except (ImportError, AttributeError) as error:
-            place = f"the entry point {entry.name} = {entry.value} ({group})"
-            raise ConfigError(f"{place} cannot be imported: {error}; mend or uninstall that package") from error
         register()

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from xtc_ds.distillation.loss import DistillationLoss
 from xtc_ds.errors import ConfigError
-from xtc_ds.extensions import entry_points_of
+from xtc_ds.extensions import entry_points_of, named_if_broken
 
 __all__ = ["BUILT_IN_LOSSES", "LOSS_ENTRY_POINTS", "distillation_losses", "register_loss"]
 
@@ -48,8 +48,5 @@ def _import_losses() -> None:
     for name in BUILT_IN_LOSSES:
         importlib.import_module(f"xtc_ds.distillation.losses.{name}")
     for entry in entry_points_of(LOSS_ENTRY_POINTS):
-        try:
+        with named_if_broken(entry, LOSS_ENTRY_POINTS):
             entry.load()
-        except (ImportError, AttributeError) as error:
-            place = f"the entry point {entry.name} = {entry.value} ({LOSS_ENTRY_POINTS})"
-            raise ConfigError(f"{place} cannot be imported: {error}; mend or uninstall that package") from error
